@@ -1,0 +1,321 @@
+"""The meta of a stored calculation: what a reader needs beside the curves, and whether they are complete.
+
+A meta is one JSON document, compressed. Where it does not fit into one item of 400 KB it is cut into segments, which
+are written first, under the document's own hash; the head item that names them is written last, so that a reader
+always finds a whole document: the old one, then the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import zstandard
+
+from hazard_store.errors import CorruptItemError, NotStoredError
+from hazard_store.layouts import LAYOUTS, Layout
+from hazard_store.names import CurvePart, HazSolId, Part
+from hazard_store.oq import Calculation
+from hazard_store.settings import Settings
+from hazard_store.storage.faults import translated
+from hazard_store.storage.models import CalculationMeta, V2Meta, bind
+
+# An item holds 400 KB, attribute names included; the rest of a segment's item is under 1 KB.
+MAX_SEGMENT_BYTES = 390_000
+
+# A document is JSON of at most some MB; the bound keeps a damaged one from asking for all memory.
+MAX_DOCUMENT_BYTES = 1 << 30
+
+# What a V2 meta's item may hold before attributes are left out, biggest and least asked for first.
+MAX_V2_ITEM_BYTES = 395_000
+_V2_DROP_ORDER = ("rlz_lt", "src_lt", "gsim_lt", "locs")
+
+# The vs30 of a V2 meta whose sites differ: readers filter on one number, and no single site's would be true of all.
+V2_SITE_SPECIFIC_VS30 = 0.0
+
+
+@dataclass(frozen=True)
+class Meta:
+    """A stored calculation's meta.
+
+    Attributes
+    ----------
+    complete : bool
+        Whether every chunk of everything that was asked for is stored.
+    parts : tuple of str
+        The parts that were asked for.
+    document : dict
+        The calculation as ``calculation_to_document`` wrote it.
+    """
+
+    haz_sol_id: HazSolId
+    layout: Layout
+    complete: bool
+    parts: tuple[str, ...]
+    document: dict[str, Any]
+
+    @cached_property
+    def codes(self) -> list[str]:
+        """Site codes in the file's order."""
+        codes: list[str] = self.document["sites"]["code"]
+        return codes
+
+    @cached_property
+    def lat(self) -> npt.NDArray[np.float64]:
+        """Shape (n_sites,), degrees."""
+        return np.array(self.document["sites"]["lat"], np.float64)
+
+    @cached_property
+    def lon(self) -> npt.NDArray[np.float64]:
+        """Shape (n_sites,), degrees."""
+        return np.array(self.document["sites"]["lon"], np.float64)
+
+    @cached_property
+    def vs30(self) -> npt.NDArray[np.float64]:
+        """Shape (n_sites,), m/s; NaN where the calculation has none."""
+        return np.array(self.document["sites"]["vs30"], np.float64)
+
+    @cached_property
+    def imtls(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Intensity levels by IMT, in stored order."""
+        return {imt: np.array(levels, np.float64) for imt, levels in self.document["imtls"].items()}
+
+    def kinds(self, part: CurvePart) -> list[str]:
+        """What the range keys of a part end with: short names of statistics, or ordinals."""
+        kinds: list[str] = self.document["kinds"][part] if part in self.parts else []
+        return kinds
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON of ``hazard-store meta ID --json``: the form of ``inspect --json`` with what is stored."""
+        document = dict(self.document)
+        sites = document.pop("sites")
+        realisations = document.pop("realisations")
+        document["sites"] = [dict(zip(sites, row, strict=True)) for row in zip(*sites.values(), strict=True)]
+        document["realisations"] = [
+            dict(zip(realisations, row, strict=True)) for row in zip(*realisations.values(), strict=True)
+        ]
+        return {
+            "haz_sol_id": self.haz_sol_id,
+            "encoding": self.layout.encoding.name,
+            "partition": self.layout.partition.name,
+            "complete": self.complete,
+            "parts": list(self.parts),
+        } | document
+
+
+def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, list[str]]) -> dict[str, Any]:
+    """Put what readers need to know of a calculation into JSON's types: columns for what has thousands of rows."""
+    described = calculation.describe(examine=False)
+    tree = calculation.logic_tree
+    return {
+        "engine_version": calculation.engine_version,
+        "calculation_mode": calculation.calculation_mode,
+        "investigation_time": calculation.investigation_time,
+        "fingerprint": calculation.fingerprint,
+        "imtls": described["imtls"],
+        "stats": list(calculation.stats),
+        "kinds": kinds,
+        "curves": described["curves"],
+        "sites": _to_columns(described["sites"], ("code", "lon", "lat", "vs30")),
+        "realisations": _to_columns(described["realisations"], ("rlz", "source_path", "gsim_path", "weight")),
+        "logic_tree": None
+        if tree is None
+        else {"sources": tree.sources, "gsims": tree.gsims, "realisations": tree.realisations},
+        "warnings": list(calculation.warnings),
+    }
+
+
+def _to_columns(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def write_meta(meta: Meta, settings: Settings) -> None:
+    """Write a meta whole: segments first, the head last, then remove the segments of an earlier document."""
+    model = bind(CalculationMeta, settings)
+    payload = zstandard.ZstdCompressor(level=9).compress(orjson.dumps(meta.document))
+    generation = hashlib.sha256(payload).hexdigest()[:16]
+    cut = range(0, len(payload), MAX_SEGMENT_BYTES)
+    segments = [payload[start : start + MAX_SEGMENT_BYTES] for start in cut] if len(cut) > 1 else []
+    layout = meta.layout.name
+    with translated(settings, model.Meta.table_name):
+        for number, segment in enumerate(segments):
+            model(haz_sol_id=meta.haz_sol_id, entry=_segment_entry(layout, generation, number), payload=segment).save()
+        model(
+            haz_sol_id=meta.haz_sol_id,
+            entry=layout,
+            complete=meta.complete,
+            parts=set(meta.parts),
+            generation=generation,
+            segments=len(segments),
+            payload=None if segments else payload,
+        ).save()
+        for item in model.query(meta.haz_sol_id, model.entry.startswith(f"{layout}#"), attributes_to_get=["entry"]):
+            if not item.entry.startswith(f"{layout}#{generation}#"):
+                model(haz_sol_id=meta.haz_sol_id, entry=item.entry).delete()
+
+
+def mark_incomplete(haz_sol_id: str, layout: Layout, settings: Settings) -> None:
+    """Tell readers, before the first item is overwritten, that a stored calculation is being stored anew."""
+    model = bind(CalculationMeta, settings)
+    with translated(settings, model.Meta.table_name):
+        if model.count(haz_sol_id, model.entry == layout.name):
+            model(haz_sol_id=haz_sol_id, entry=layout.name).update(actions=[model.complete.set(False)])
+
+
+def read_meta(haz_sol_id: str, settings: Settings, layout: Layout | None = None) -> Meta:
+    """Read a calculation's meta.
+
+    Parameters
+    ----------
+    layout : Layout, optional
+        By default the layout that is complete, else any; packed before list.
+
+    Raises
+    ------
+    NotStoredError
+        If there is none.
+    """
+    model = bind(CalculationMeta, settings)
+    with translated(settings, model.Meta.table_name):
+        items = {item.entry: item for item in model.query(haz_sol_id, consistent_read=True)}
+    heads = [items[name] for name in LAYOUTS if name in items and layout in (None, LAYOUTS[name])]
+    if not heads:
+        where = f" in {layout.name}" if layout else ""
+        raise NotStoredError(
+            f"nothing is stored under {haz_sol_id!r}{where} at stage {settings.stage}: "
+            "`hazard-store status` lists what is"
+        )
+    head = min(heads, key=lambda item: not item.complete)
+    if head.segments:
+        try:
+            payload = b"".join(
+                items[_segment_entry(head.entry, head.generation, number)].payload
+                for number in range(int(head.segments))
+            )
+        except KeyError as exc:
+            raise CorruptItemError(f"the meta of {haz_sol_id!r} lacks its segment {exc}: store it again") from exc
+    else:
+        payload = head.payload
+    try:
+        document = orjson.loads(zstandard.ZstdDecompressor().decompress(payload, max_output_size=MAX_DOCUMENT_BYTES))
+    except (zstandard.ZstdError, orjson.JSONDecodeError) as exc:
+        raise CorruptItemError(f"the meta of {haz_sol_id!r} does not decode ({exc}): store it again") from exc
+    return Meta(
+        haz_sol_id=HazSolId(haz_sol_id),
+        layout=LAYOUTS[head.entry],
+        complete=bool(head.complete),
+        parts=tuple(sorted(head.parts or ())),
+        document=document,
+    )
+
+
+def delete_meta(haz_sol_id: str, layout: Layout, settings: Settings) -> int:
+    """Delete a calculation's meta in one layout, the head first; gives the number of items removed."""
+    model = bind(CalculationMeta, settings)
+    removed = 0
+    with translated(settings, model.Meta.table_name):
+        for item in list(model.query(haz_sol_id, model.entry.startswith(layout.name), attributes_to_get=["entry"])):
+            # The names of two layouts may share a start, their entries do not.
+            if item.entry == layout.name or item.entry.startswith(f"{layout.name}#"):
+                model(haz_sol_id=haz_sol_id, entry=item.entry).delete()
+                removed += 1
+    return removed
+
+
+def _segment_entry(layout: str, generation: str, number: int) -> str:
+    return f"{layout}#{generation}#{number:04d}"
+
+
+def write_v2_meta(meta: Meta, settings: Settings) -> list[str]:
+    """Write the item by which V2 readers find a calculation; only a complete one may have it.
+
+    Returns
+    -------
+    list of str
+        Names of the attributes that were left out because the item would have exceeded 400 KB. The whole meta
+        stands in our own table.
+    """
+    model = bind(V2Meta, settings)
+    document = meta.document
+    tree = document["logic_tree"] or {}
+    vs30 = v2_vs30(meta)
+    attributes: dict[str, Any] = {
+        "locs": set(meta.codes),
+        # JSONAttribute on top of DataFrame.to_json(): the V2 tables hold the text as a JSON string.
+        "src_lt": _frame_text(tree.get("sources")),
+        "gsim_lt": _frame_text(tree.get("gsims")),
+        "rlz_lt": _frame_text(tree.get("realisations")),
+    }
+    sizes = {
+        name: sum(len(code.encode()) for code in value) if isinstance(value, set) else len(orjson.dumps(value))
+        for name, value in attributes.items()
+        if value is not None
+    }
+    left_out = []
+    for name in _V2_DROP_ORDER:
+        # 8 KB are kept for the keys, the IMTs, the aggs and the rest, which are bounded.
+        if sum(sizes.values()) > MAX_V2_ITEM_BYTES - 8_192 and name in sizes:
+            del sizes[name], attributes[name]
+            left_out.append(name)
+    with translated(settings, model.Meta.table_name):
+        key = (model().partition_key, f"{meta.haz_sol_id}:{v2_number(vs30)}")
+        delete_v2_meta(meta.haz_sol_id, settings)
+        model(
+            *key,
+            updated=datetime.now(tz=UTC),
+            haz_sol_id=meta.haz_sol_id,
+            vs30=vs30,
+            imts=set(meta.imtls),
+            aggs=set(meta.kinds("stats")) or None,
+            inv_time=document["investigation_time"],
+            **attributes,
+        ).save()
+    return left_out
+
+
+def delete_v2_meta(haz_sol_id: str, settings: Settings) -> int:
+    """Delete a calculation's V2 meta, whatever its vs30; gives the number of items removed."""
+    model = bind(V2Meta, settings)
+    with translated(settings, model.Meta.table_name):
+        items = list(
+            model.query(
+                model().partition_key,
+                model.hazsol_vs30_rk.startswith(f"{haz_sol_id}:"),
+                attributes_to_get=["partition_key", "hazsol_vs30_rk"],
+            )
+        )
+        for item in items:
+            # Not item.delete(): that would make the item's unread version a condition.
+            model._get_connection().delete_item(item.partition_key, item.hazsol_vs30_rk)
+    return len(items)
+
+
+def v2_vs30(meta: Meta) -> float:
+    """The one vs30 that a V2 meta carries: that of all sites, or 0 where they differ or have none."""
+    values = set(meta.vs30.tolist())
+    vs30 = values.pop() if len(values) == 1 else V2_SITE_SPECIFIC_VS30
+    return vs30 if np.isfinite(vs30) else V2_SITE_SPECIFIC_VS30
+
+
+def v2_number(number: float) -> str:
+    """Write a number as it stands in V2 range keys: whole numbers without a fraction."""
+    return f"{number:g}" if number == int(number) else repr(number)
+
+
+def _frame_text(columns: dict[str, list[Any]] | None) -> str | None:
+    return None if columns is None else pd.DataFrame(columns).to_json()
+
+
+def asked_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Sort parts into the order in which they are stored."""
+    order: tuple[Part, ...] = ("meta", "stats", "realisations")
+    wanted = set(parts)
+    return tuple(part for part in order if part in wanted)

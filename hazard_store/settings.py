@@ -1,0 +1,66 @@
+"""Where the store is: the environment variables of the contract, read once into a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hazard_store.errors import UsageError
+
+DEFAULT_STAGE = "LOCAL"
+DEFAULT_REGION = "us-east-1"
+
+# Older scripts of the team set these; they count where the new name is unset.
+_LEGACY = {
+    "HAZARD_STORE_STAGE": "NZSHM22_HAZARD_STORE_STAGE",
+    "HAZARD_STORE_REGION": "NZSHM22_HAZARD_STORE_REGION",
+    "HAZARD_STORE_WORKERS": "NZSHM22_HAZARD_STORE_NUM_WORKERS",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which DynamoDB, which tables, how many workers.
+
+    Parameters
+    ----------
+    endpoint : str or None
+        DynamoDB endpoint URL; None is AWS.
+    stage : str
+        Suffix of every table's name.
+    region : str
+    workers : int or None
+        Parallel workers; None leaves the choice to the command.
+    """
+
+    endpoint: str | None = None
+    stage: str = DEFAULT_STAGE
+    region: str = DEFAULT_REGION
+    workers: int | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read ``HAZARD_STORE_*``, and the older names where those are unset.
+
+        Raises
+        ------
+        UsageError
+            If the number of workers is not a positive whole number, or the endpoint is not a URL.
+        """
+
+        def value(name: str) -> str | None:
+            return environ.get(name) or environ.get(_LEGACY.get(name, name)) or None
+
+        endpoint = value("HAZARD_STORE_ENDPOINT")
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise UsageError(f"HAZARD_STORE_ENDPOINT must be a URL such as http://localhost:8000, not {endpoint!r}")
+        workers = value("HAZARD_STORE_WORKERS")
+        if workers is not None and (not workers.isdecimal() or int(workers) < 1):
+            raise UsageError(f"HAZARD_STORE_WORKERS must be a whole number of at least 1, not {workers!r}")
+        return cls(
+            endpoint=endpoint,
+            stage=(value("HAZARD_STORE_STAGE") or DEFAULT_STAGE).upper(),
+            region=value("HAZARD_STORE_REGION") or DEFAULT_REGION,
+            workers=int(workers) if workers else None,
+        )

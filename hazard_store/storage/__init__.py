@@ -1,0 +1,1 @@
+"""Everything that speaks to DynamoDB: connections, tables, the sender, and what its errors mean."""

@@ -1,0 +1,53 @@
+"""Imports run one way: flows -> tasks -> hazard_store, and the library stands without Prefect and Dask."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "hazard_store").rglob("*.py"))
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"prefect", "prefect_dask", "prefect_aws", "dask", "distributed", "flows", "tasks"}:
+            raise ImportError(f"{name} must not be imported here")
+
+sys.meta_path.insert(0, Blocker())
+import importlib, pkgutil
+import hazard_store
+for module in pkgutil.walk_packages(hazard_store.__path__, "hazard_store."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print("imported")
+"""
+
+
+def imported_roots(path: Path) -> set[str]:
+    roots: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            roots.add(node.module.split(".")[0])
+    return roots
+
+
+def test_every_module_of_the_library_imports_without_prefect_and_dask() -> None:
+    run = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.stdout.strip() == "imported", run.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_imports_nothing_above_it(path: Path) -> None:
+    assert not imported_roots(path) & {"prefect", "prefect_dask", "dask", "distributed", "flows", "tasks", "openquake"}
+
+
+def test_tasks_do_not_import_flows() -> None:
+    for path in (ROOT / "tasks").rglob("*.py"):
+        assert "flows" not in imported_roots(path), path

@@ -1,0 +1,169 @@
+"""The writer against a DynamoDB that throttles, fails, answers in part and loses connections: a script of answers."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import botocore.exceptions as bc
+import orjson
+import pytest
+from botocore.parsers import ResponseParserError
+
+from hazard_store.errors import CredentialsError, StorageError, TableMissingError, UnacknowledgedError
+from hazard_store.layouts.items import EncodedItem
+from hazard_store.settings import Settings
+from hazard_store.storage.faults import RetryPolicy
+from hazard_store.storage.sender import MAX_BATCH_ITEMS, Sender
+
+TABLE = "T-TEST"
+FAST = RetryPolicy(base_delay_secs=0.0001, max_delay_secs=0.001, deadline_secs=0.3)
+
+Reply = Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+
+def items(count: int) -> list[EncodedItem]:
+    return [
+        EncodedItem("H", f"r{i}", b'{"PutRequest":{"Item":{"h":{"S":"H"},"r":{"S":"r%d"}}}}' % i) for i in range(count)
+    ]
+
+
+def accept(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"UnprocessedItems": {}, "ConsumedCapacity": [{"CapacityUnits": float(2 * len(entries))}]}
+
+
+def give_back(count: int) -> Reply:
+    def reply(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        answer = accept(entries[count:])
+        return answer | {"UnprocessedItems": {TABLE: entries[:count]}}
+
+    return reply
+
+
+def fail(error: Exception) -> Reply:
+    def reply(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        raise error
+
+    return reply
+
+
+def client_error(code: str, status: int = 400) -> bc.ClientError:
+    return bc.ClientError(
+        {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "BatchWriteItem"
+    )
+
+
+class ScriptedClient:
+    """Answers with the script, then accepts everything; keeps what was acknowledged."""
+
+    def __init__(self, script: Sequence[Reply] = (), forever: Reply | None = None) -> None:
+        self.script = list(script)
+        self.forever = forever or accept
+        self.stored: list[str] = []
+        self.requests = 0
+        self.lock = threading.Lock()
+
+    def batch_write(self, body: bytes) -> dict[str, Any]:
+        entries = orjson.loads(body)["RequestItems"][TABLE]
+        with self.lock:
+            self.requests += 1
+            answer = (self.script.pop(0) if self.script else self.forever)(entries)
+            left = {e["PutRequest"]["Item"]["r"]["S"] for e in answer["UnprocessedItems"].get(TABLE, [])}
+            self.stored += [k for e in entries if (k := e["PutRequest"]["Item"]["r"]["S"]) not in left]
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def send(client: ScriptedClient, count: int, **options: Any) -> Sender:
+    options = {"policy": FAST, "connections": 1} | options
+    with Sender(TABLE, Settings(), client=client, **options) as sender:
+        for item in items(count):
+            sender.put(item)
+    return sender
+
+
+def test_throttle_then_part_then_success() -> None:
+    client = ScriptedClient(
+        [fail(client_error("ProvisionedThroughputExceededException")), give_back(10), fail(client_error("X", 500))]
+    )
+    metrics = send(client, 25).metrics
+    assert sorted(client.stored) == sorted(i.range_key for i in items(25))
+    assert (metrics.items, metrics.wcu, metrics.requests, metrics.retries, metrics.throttles) == (25, 50.0, 4, 3, 2)
+    assert sum(metrics.latency_buckets.values()) == 4
+
+
+@pytest.mark.parametrize("count", [1, 24, 25, 26, 1_000])
+def test_every_item_is_sent_once_in_batches_of_at_most_25(count: int) -> None:
+    client = ScriptedClient()
+    metrics = send(client, count, connections=4).metrics
+    assert sorted(client.stored) == sorted(i.range_key for i in items(count))
+    assert client.requests == -(-count // MAX_BATCH_ITEMS) == metrics.requests
+    assert metrics.items == count
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        bc.ReadTimeoutError(endpoint_url="x"),
+        bc.ConnectTimeoutError(endpoint_url="x"),
+        bc.EndpointConnectionError(endpoint_url="x"),
+        bc.ConnectionClosedError(endpoint_url="x"),
+        bc.ResponseStreamingError(error="cut"),
+        ResponseParserError("cut short"),
+        client_error("InternalServerError", 500),
+        client_error("ServiceUnavailable", 503),
+        client_error("ThrottlingException"),
+    ],
+)
+def test_what_passes_is_tried_again(error: Exception) -> None:
+    client = ScriptedClient([fail(error)] * 3)
+    assert send(client, 5).metrics.retries == 3
+    assert len(client.stored) == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("ResourceNotFoundException", TableMissingError),
+        ("ExpiredTokenException", CredentialsError),
+        ("UnrecognizedClientException", CredentialsError),
+        ("ValidationException", StorageError),
+    ],
+)
+def test_what_cannot_pass_fails_at_once(code: str, kind: type[StorageError]) -> None:
+    client = ScriptedClient(forever=fail(client_error(code)))
+    with pytest.raises(kind):
+        send(client, 1_000)
+    assert client.requests == 1
+
+
+def test_the_deadline_ends_it_with_what_is_left() -> None:
+    client = ScriptedClient([give_back(3)], forever=give_back(3))
+    with pytest.raises(UnacknowledgedError, match="3 items were not acknowledged") as caught:
+        send(client, 10)
+    assert set(caught.value.keys) == {("H", "r0"), ("H", "r1"), ("H", "r2")}
+    assert len(client.stored) == 7
+
+
+def test_after_a_failed_batch_nothing_counts_as_written_that_was_not() -> None:
+    client = ScriptedClient([accept], forever=fail(client_error("ThrottlingException")))
+    with pytest.raises(UnacknowledgedError) as caught:
+        send(client, 75)
+    assert len(caught.value.keys) == 50
+    assert len(client.stored) == 25
+
+
+def test_cancelling_stops_the_retries() -> None:
+    cancelled = threading.Event()
+    client = ScriptedClient(forever=give_back(1))
+    cancelled.set()
+    with pytest.raises(UnacknowledgedError, match="cancelled"):
+        send(client, 10, cancelled=cancelled)
+    assert client.requests == 0
+
+
+def test_an_error_of_the_caller_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), Sender(TABLE, Settings(), client=ScriptedClient()) as sender:
+        sender.put(items(1)[0])
+        raise ZeroDivisionError
