@@ -1,0 +1,95 @@
+"""Where the tasks of a flow run: a Dask cluster of local processes, an existing scheduler, or this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect_dask.task_runners import DaskTaskRunner
+
+from hazard_store.errors import UsageError
+
+# A worker holds a block, its encoded items and the batches under way: some 30 MB on top of the 200 MB that Python,
+# Prefect and Dask take. Dask's own default, all memory over all workers, would not notice a leak.
+WORKER_MEMORY_LIMIT = "1GiB"
+
+CONNECT_TIMEOUT_SECS = 10.0
+
+_DASK_SETTINGS: dict[str, Any] = {
+    # One chunk a worker at a time: with a chunk prefetched, the death of a worker would count against it as well.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A task runner and how many workers share a run's write budget."""
+
+    runner: TaskRunner[Any]
+    workers: int
+
+
+def cluster_from_name(name: str, workers: int | None) -> Cluster:
+    """Give the cluster that a command or a form names.
+
+    Parameters
+    ----------
+    name : str
+        ``local``, ``none``, or the ``tcp://HOST:PORT`` of a Dask scheduler.
+    workers : int, optional
+        Worker processes of ``local`` (default: one a core), threads of ``none`` (default: one).
+
+    Raises
+    ------
+    UsageError
+        If the name means nothing, or no scheduler answers at the address.
+    """
+    dask.config.set(_DASK_SETTINGS)
+    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+    if name == "none":
+        threads = workers or 1
+        return Cluster(ThreadPoolTaskRunner(max_workers=threads), threads)
+    if name == "local":
+        processes = workers or os.cpu_count() or 1
+        runner = DaskTaskRunner(
+            cluster_class="distributed.LocalCluster",
+            cluster_kwargs={
+                "n_workers": processes,
+                "threads_per_worker": 1,
+                "processes": True,
+                "dashboard_address": ":0",
+                "memory_limit": WORKER_MEMORY_LIMIT,
+            },
+        )
+        return Cluster(runner, processes)
+    if name.startswith(("tcp://", "tls://")):
+        _require_listener(name)
+        return Cluster(DaskTaskRunner(address=name), _workers_at(name))
+    raise UsageError(f"unknown cluster {name!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
+
+
+def _require_listener(address: str) -> None:
+    """Fail within seconds where Dask itself would retry for half a minute and then print a traceback."""
+    parts = urlsplit(address)
+    try:
+        if parts.hostname is None or parts.port is None:
+            raise UsageError(f"{address!r} is not the address of a Dask scheduler: give tcp://HOST:PORT")
+        socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_TIMEOUT_SECS).close()
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"no Dask scheduler answers at {address}: {exc}") from exc
+
+
+def _workers_at(address: str) -> int:
+    from distributed import Client
+
+    with Client(address, set_as_default=False, timeout=CONNECT_TIMEOUT_SECS) as client:  # type: ignore[no-untyped-call]
+        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))

@@ -1,0 +1,188 @@
+"""Flow `store_hazard`: store one calculation, its chunks mapped over a Dask cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger, unmapped
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Crashed, Failed
+
+from flows import progress
+from flows.clusters import cluster_from_name
+from hazard_store import storing
+from hazard_store.ledger import META_CHUNK
+from hazard_store.names import ChunkId, CurvePart, Part
+from hazard_store.settings import Settings
+from hazard_store.storage.metrics import Metrics
+from hazard_store.storing import ChunkOutcome, Progress, StoreReport, StoreRequest
+from tasks.storing import meta_task, realisations_task, stats_task
+
+# A chunk takes seconds, its retries two minutes each at most. When nothing at all ended for so long, no worker is
+# left, and a future without a worker never completes.
+STALLED_SECS = 900.0
+
+_CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": realisations_task}
+
+
+@flow(name="store_hazard", flow_run_name="store {haz_sol_id}", persist_result=False)
+def store_hazard(
+    source: str,
+    haz_sol_id: str,
+    parts: list[Part] | None = None,
+    encoding: Literal["packed", "list"] = "packed",
+    partition: Literal["solution", "location"] = "solution",
+    cluster: str = "local",
+    workers: int | None = None,
+    max_wcu: float | None = None,
+    sites: Literal["auto", "normalised"] = "auto",
+    parent: str | None = None,
+    trust_imt_order: bool = False,
+    chunks: list[str] | None = None,
+) -> State[StoreReport]:
+    """Store one OpenQuake calculation in DynamoDB.
+
+    Args:
+        source: Path of the datastore (calc_N.hdf5) or of a zip archive that holds one.
+        haz_sol_id: The id under which it is stored.
+        parts: What to store: meta, stats, realisations. Empty for all that the file holds.
+        encoding: packed (compact, lossless) or list (the V2 form).
+        partition: solution (one query a calculation) or location (0.5 degree bins).
+        cluster: local (worker processes on this machine), none (in this process), or the tcp://HOST:PORT of a Dask
+            scheduler.
+        workers: Worker processes of a local cluster; empty for one a core.
+        max_wcu: Write units per second that the whole run may use; empty for no limit.
+        sites: auto (the job's custom_site_id where there is one) or normalised ([lat~lon] for all).
+        parent: The parent calculation's file, for one that was started with --hc.
+        trust_imt_order: Store a file of engine 3.17 or 3.18 although its IMT labels are suspect.
+        chunks: Only these chunks, by id or part, even if they are stored already. Empty for all that are missing.
+    """
+    request = StoreRequest(
+        source=source,
+        haz_sol_id=haz_sol_id,
+        parts=tuple(parts or ()),
+        chunks=tuple(chunks or ()),
+        encoding=encoding,
+        partition=partition,
+        sites=sites,
+        parent=parent,
+        trust_imt_order=trust_imt_order,
+        max_wcu=max_wcu,
+    )
+    logger = get_run_logger()
+    listener = progress.of_this_run()
+    settings = Settings.from_environment()
+    where = cluster_from_name(cluster, workers or settings.workers)
+    plan = storing.prepare(request, settings)
+    for warning in plan.warnings:
+        logger.warning("%s", warning)
+    logger.info(
+        "%s: %d chunks with %d items to store, %d chunks stored before",
+        plan.job.layout.name,
+        len(plan.todo),
+        plan.items_todo,
+        len(plan.chunks) - len(plan.todo),
+    )
+    started = time.monotonic()
+    storing.begin(plan)
+    listener.begin(plan)
+    # Every worker gets its share of the budget, since they do not see each other's spending.
+    job = replace(plan.job, max_wcu=max_wcu / where.workers if max_wcu else None)
+    with where.runner as runner:
+        futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
+        if plan.meta_todo:
+            futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
+        for part, task in _CURVE_TASKS.items():
+            mine = [chunk for chunk in plan.todo if chunk.part == part]
+            if mine:
+                mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
+                futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
+        outcomes = []
+        for outcome in _outcomes(futures):
+            outcomes.append(outcome)
+            listener.advance(outcome)
+            if outcome.error:
+                logger.error("%s failed: %s", outcome.chunk_id, outcome.error)
+    report = storing.finish(plan, outcomes, time.monotonic() - started)
+    totals = report.totals()
+    logger.info("%s", totals.summary())
+    if report.failed:
+        return Failed(message=failure_message(report), data=report)
+    return Completed(message=totals.summary(), data=report)
+
+
+def failure_message(report: StoreReport) -> str:
+    """Name the failed chunks as ``rerun --chunk`` takes them."""
+    names = ", ".join(outcome.chunk_id for outcome in report.failed)
+    return f"{len(report.failed)} of {len(report.outcomes)} chunks failed: {names}"
+
+
+def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterator[ChunkOutcome]:
+    """Give the outcome of each future as it ends; one that fails does not stop the others."""
+    waiting = dict(futures)
+    while waiting:
+        try:
+            future = next(as_completed(list(waiting), timeout=STALLED_SECS))
+        except TimeoutError:
+            for future, (chunk_id, part) in waiting.items():
+                _mark_crashed(future, "no worker was left to run it")
+                yield ChunkOutcome(
+                    chunk_id, part, Metrics(), f"nothing ended for {STALLED_SECS:g} s: is a worker left?"
+                )
+            return
+        chunk_id, part = waiting.pop(future)
+        try:
+            outcome: ChunkOutcome = future.result()
+        except Exception as exc:
+            if type(exc).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
+                # The task run never got to say how it ended; in the UI it would run for ever.
+                _mark_crashed(future, str(exc))
+            outcome = ChunkOutcome(chunk_id, part, Metrics(), f"{exc}" or type(exc).__name__)
+        # A result that is held makes Dask compute it anew when the worker that has it dies (Prefect issue 15442).
+        if (held := getattr(future, "wrapped_future", None)) is not None and hasattr(held, "release"):
+            held.release()
+        yield outcome
+
+
+def _mark_crashed(future: PrefectFuture[Any], why: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
+
+
+def run(request: StoreRequest, cluster: str, workers: int | None, listener: Progress) -> StoreReport:
+    """Run the flow in this process, for the command line.
+
+    Raises
+    ------
+    HazardStoreError
+        What the flow refused before any chunk was tried.
+    """
+    token = progress.current.set(listener)
+    try:
+        state: State[Any] = store_hazard(
+            source=request.source,
+            haz_sol_id=request.haz_sol_id,
+            parts=list(request.parts) or None,
+            encoding=request.encoding,
+            partition=request.partition,
+            cluster=cluster,
+            workers=workers,
+            max_wcu=request.max_wcu,
+            sites=request.sites,
+            parent=request.parent,
+            trust_imt_order=request.trust_imt_order,
+            chunks=list(request.chunks) or None,
+            return_state=True,
+        )
+    finally:
+        progress.current.reset(token)
+    result: Any = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    report: StoreReport = result
+    return report

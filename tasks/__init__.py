@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: unpack, call one function of hazard_store, report its metrics, return them."""
