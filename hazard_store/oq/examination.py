@@ -1,0 +1,147 @@
+"""One pass over every stored curve, in file order and bounded memory, asking: finished, finite, probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hazard_store.oq.curves import CurveSet, Part
+from hazard_store.oq.sites import Sites
+
+DEFAULT_BLOCK_BYTES = 8 << 20
+POE_TOLERANCE = 1e-5
+"""How far float32 rounding may carry a probability beyond 0 or 1; a wrong dataset is off by far more."""
+
+EMPTY = (
+    "holds zeros only: the calculation was aborted before it was filled, or no source is within reach of any site; "
+    "run it again or correct its sources"
+)
+
+UNBOUNDED_STATS = ("cv",)
+"""A coefficient of variation is no probability: it has no upper bound."""
+
+
+def blocks_of(shape: Sequence[int], block_bytes: int, item_bytes: int = 4) -> Iterator[tuple[slice, slice]]:
+    """Yield (sites, labels) slices that cover an array in file order, each of at most `block_bytes` where it can be.
+
+    >>> list(blocks_of((3, 2, 1, 10), block_bytes=160))
+    [(slice(0, 2, None), slice(0, 2, None)), (slice(2, 3, None), slice(0, 2, None))]
+    """
+    n_sites, n_labels = shape[0], shape[1]
+    curve_bytes = max(1, item_bytes * int(np.prod(shape[2:])))
+    labels_step = max(1, min(n_labels, block_bytes // curve_bytes))
+    sites_step = max(1, block_bytes // (curve_bytes * n_labels))
+    for start in range(0, n_sites, sites_step):
+        for first in range(0, n_labels, labels_step):
+            yield slice(start, min(start + sites_step, n_sites)), slice(first, min(first + labels_step, n_labels))
+
+
+def refusals_of_curves(
+    curve_sets: Mapping[Part, CurveSet],
+    stats: tuple[str, ...],
+    sites: Sites,
+    block_bytes: int = DEFAULT_BLOCK_BYTES,
+) -> Iterator[str]:
+    """Yield why the stored curves cannot be trusted: NaN or infinity, no probability, or an aborted calculation.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read to its end.
+    """
+    nonzero: dict[Part, NDArray[np.bool_]] = {}
+    for part, curves in curve_sets.items():
+        nonzero[part] = (
+            np.zeros(curves.shape[:2], np.bool_) if part == "stats" else np.zeros(curves.shape[:1], np.bool_)
+        )
+        for where, labels in blocks_of(curves.shape, block_bytes):
+            poes = np.asarray(curves.dataset[where, labels])
+            fault = _fault(poes, part, where.start, labels.start, curves, stats, sites)
+            if fault:
+                yield fault
+                break
+            if part == "stats":
+                nonzero[part][where, labels] = poes.any(axis=(2, 3))
+            else:
+                nonzero[part][where] |= poes.any(axis=(1, 2, 3))
+        else:
+            continue
+        del nonzero[part]
+    yield from _aborted(nonzero, stats, sites)
+
+
+def _fault(
+    poes: NDArray[np.float32],
+    part: Part,
+    first_site: int,
+    first_label: int,
+    curves: CurveSet,
+    stats: tuple[str, ...],
+    sites: Sites,
+) -> str | None:
+    finite = np.isfinite(poes)
+    if not finite.all():
+        site, label, *_ = np.argwhere(~finite)[0].tolist()
+        which = _label(part, first_label + label, stats)
+        return (
+            f"{curves.name} holds NaN or infinity at site {_site(sites, first_site + site)}, {which}: "
+            "the calculation went wrong; run it again"
+        )
+    above = poes > 1 + POE_TOLERANCE
+    if part == "stats":
+        unbounded = [index for index, stat in enumerate(stats) if stat in UNBOUNDED_STATS]
+        above[:, [index - first_label for index in unbounded if 0 <= index - first_label < poes.shape[1]]] = False
+    outside = above | (poes < -POE_TOLERANCE)
+    if outside.any():
+        site, label, imt, level = np.argwhere(outside)[0].tolist()
+        which = _label(part, first_label + label, stats)
+        return (
+            f"{curves.name} holds {poes[site, label, imt, level]} at site {_site(sites, first_site + site)}, {which}, "
+            "expected probabilities from 0 to 1; run the calculation again"
+        )
+    return None
+
+
+def _aborted(nonzero: Mapping[Part, NDArray[np.bool_]], stats: tuple[str, ...], sites: Sites) -> Iterator[str]:
+    """Yield the traces of a calculation that ended before its curves were filled.
+
+    Curves of zeros at single sites are real (no source within reach); zeros everywhere hold no hazard to store. Nor are
+    realisations right that are zero where their statistics are not, or the reverse: one of the two was not filled.
+    """
+    of_stats, of_rlzs = nonzero.get("stats"), nonzero.get("realisations")
+    remedy = "the calculation was aborted before they were filled; run it again"
+    if of_rlzs is not None and not of_rlzs.any():
+        yield f"hcurves-rlzs {EMPTY}"
+        return
+    if of_stats is None:
+        return
+    certain = [index for index, stat in enumerate(stats) if stat in ("mean", "max")]
+    if not of_stats.any() and (certain or of_rlzs is None):
+        yield f"hcurves-stats {EMPTY}"
+        return
+    if certain and not of_stats[:, certain].any():
+        yield f"hcurves-stats ({', '.join(stats[index] for index in certain)}) {EMPTY}"
+        return
+    if of_rlzs is None:
+        return
+    unfilled = of_stats.any(axis=1) & ~of_rlzs
+    if unfilled.any():
+        site = int(np.argmax(unfilled))
+        yield f"hcurves-rlzs holds zeros only at site {_site(sites, site)}, where hcurves-stats does not: {remedy}"
+    if certain:
+        unfilled = of_rlzs & ~of_stats[:, certain].any(axis=1)
+        if unfilled.any():
+            site = int(np.argmax(unfilled))
+            yield f"hcurves-stats holds zeros only at site {_site(sites, site)}, where hcurves-rlzs does not: {remedy}"
+
+
+def _site(sites: Sites, index: int) -> str:
+    return sites.codes[index] if index < len(sites) else str(index)
+
+
+def _label(part: Part, index: int, stats: tuple[str, ...]) -> str:
+    if part == "realisations":
+        return f"realisation {index:05d}"
+    return f"statistic {stats[index] if index < len(stats) else index}"

@@ -1,0 +1,178 @@
+"""Sites and their codes, in the order of the first axis of the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hazard_store.errors import NotStorableError
+from hazard_store.oq.hdf5 import READ_ERRORS, Reader
+
+SiteCodes = Literal["auto", "normalised"]
+
+SEPARATORS = (":", "#")
+"""They part a site code from what stands beside it in range keys and chunk ids."""
+
+NAMED_COLLISIONS = 3
+"""How many pairs one message names; a grid given to four decimals can hold thousands."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The sites of a calculation.
+
+    Attributes
+    ----------
+    codes : tuple of str, length n_sites
+        The job's `custom_site_id`, or `[lat~lon]` to three decimals.
+    custom : bool
+        Whether the codes are the job's own.
+    lon, lat : ndarray, shape (n_sites,), float64, degrees
+    vs30 : ndarray, shape (n_sites,), float64, m/s; NaN where the file tells none
+    """
+
+    codes: tuple[str, ...]
+    custom: bool
+    lon: NDArray[np.float64]
+    lat: NDArray[np.float64]
+    vs30: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+NO_SITES = Sites((), False, np.empty(0), np.empty(0), np.empty(0))
+
+
+def coordinates_to_code(lon: float, lat: float) -> str:
+    """Return `[lat~lon]` to three decimals, without a negative zero: `(175.25, -41.5)` gives `[-41.500~175.250]`."""
+    return f"[{_three_decimals(lat)}~{_three_decimals(lon)}]"
+
+
+def _three_decimals(degrees: float) -> str:
+    text = f"{degrees:.3f}"
+    return "0.000" if text == "-0.000" else text
+
+
+def read_sites(reader: Reader, codes: SiteCodes, reference_vs30: float | None) -> Sites:
+    """Read the site collection.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open file.
+    codes : {"auto", "normalised"}
+        The job's own ids where there are any, or always those made from the coordinates.
+    reference_vs30 : float, optional
+        The job's own value in m/s, for files without one per site.
+
+    Raises
+    ------
+    NotStorableError
+        If it is missing, damaged or incomplete.
+    """
+    lon, lat = _coordinates(_column(reader, "lon"), reader), _coordinates(_column(reader, "lat"), reader)
+    if lon.shape != lat.shape:
+        raise NotStorableError(
+            f"sitecol/lon has shape {lon.shape} but sitecol/lat {lat.shape}; copy the datastore again",
+            source=reader.source,
+        )
+    stored_vs30 = _column(reader, "vs30")
+    vs30 = np.full(lon.shape, np.nan if reference_vs30 is None else reference_vs30)
+    if stored_vs30 is not None and np.shape(stored_vs30) == lon.shape:
+        vs30 = np.asarray(stored_vs30, np.float64)
+    ids = _column(reader, "custom_site_id") if codes == "auto" else None
+    if ids is None:
+        texts = tuple(coordinates_to_code(x, y) for x, y in zip(lon.tolist(), lat.tolist(), strict=True))
+        return Sites(texts, False, lon, lat, vs30)
+    if len(ids) != len(lon):
+        raise NotStorableError(
+            f"sitecol/custom_site_id has {len(ids)} entries, expected {len(lon)}; copy the datastore again, "
+            "or use --sites normalised",
+            source=reader.source,
+        )
+    return Sites(tuple(_id_to_code(site_id) for site_id in np.asarray(ids).tolist()), True, lon, lat, vs30)
+
+
+def _column(reader: Reader, name: str) -> Any:
+    """Return one column of `sitecol`: a member of the group, or (3.11) a field of the table."""
+    found = reader.find("sitecol")
+    if isinstance(found, h5py.Group):
+        return reader.values(f"sitecol/{name}")
+    if isinstance(found, h5py.Dataset) and found.dtype.names and name in found.dtype.names:
+        try:
+            return found[()][name]
+        except READ_ERRORS as exc:
+            raise reader.damaged(f"sitecol/{name}", exc) from exc
+    return None
+
+
+def _coordinates(values: Any, reader: Reader) -> NDArray[np.float64]:
+    if values is None:
+        raise NotStorableError(
+            "sitecol (lon, lat) is missing: the calculation has no sites to store", source=reader.source
+        )
+    degrees = np.atleast_1d(np.asarray(values, np.float64))
+    if degrees.ndim != 1 or not np.isfinite(degrees).all():
+        raise NotStorableError(
+            "sitecol holds coordinates that are not numbers; copy the datastore again", source=reader.source
+        )
+    return degrees
+
+
+def _id_to_code(site_id: object) -> str:
+    """Return a `custom_site_id` as text; ids were unsigned integers up to engine 3.12."""
+    if isinstance(site_id, bytes):
+        # Bytes that are not UTF-8 become U+FFFD, which `refusals_of_sites` finds.
+        return site_id.rstrip(b"\0").decode("utf-8", errors="replace")
+    return str(site_id).rstrip("\0")
+
+
+def refusals_of_sites(sites: Sites) -> Iterator[str]:
+    """Yield why these sites cannot be stored under their codes: codes without meaning, and codes given twice."""
+    if sites.custom:
+        for index, code in enumerate(sites.codes):
+            reason = _fault_of_code(code)
+            if reason:
+                yield (
+                    f"sitecol/custom_site_id: site {index} at lon {sites.lon[index]}, lat {sites.lat[index]} "
+                    f"has the id {code!r}, which {reason}; use --sites normalised, or fix the job's site model"
+                )
+                break
+    collisions = list(_collisions(sites))
+    if collisions:
+        shown = "; ".join(f"{_site(sites, a)} and {_site(sites, b)}" for a, b in collisions[:NAMED_COLLISIONS])
+        more = f" (and {len(collisions) - NAMED_COLLISIONS} more)" if len(collisions) > NAMED_COLLISIONS else ""
+        remedy = (
+            "give each site its own id in the job's site model, or use --sites normalised"
+            if sites.custom
+            else "move one of them, or give the job's sites a custom_site_id"
+        )
+        yield f"two sites would be stored under one code, one overwriting the other: {shown}{more}; {remedy}"
+
+
+def _fault_of_code(code: str) -> str | None:
+    if not code:
+        return "is empty"
+    if any(separator in code for separator in SEPARATORS):
+        return "holds ':' or '#'"
+    if "\ufffd" in code or any(character.isspace() or not character.isprintable() for character in code):
+        return "holds a space or a character that cannot be printed"
+    return None
+
+
+def _collisions(sites: Sites) -> Iterator[tuple[int, int]]:
+    first_of: dict[str, int] = {}
+    for index, code in enumerate(sites.codes):
+        first = first_of.setdefault(code, index)
+        if first != index:
+            yield first, index
+
+
+def _site(sites: Sites, index: int) -> str:
+    return f"site {index} (lon {float(sites.lon[index])}, lat {float(sites.lat[index])}, code {sites.codes[index]})"

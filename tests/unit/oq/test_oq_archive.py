@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hazard_store.errors import NotADatastoreError, SourceChangedError
+from hazard_store.oq import archive, open_calculation
+
+Build = Callable[..., Path]
+
+
+def zipped(path: Path, target: Path, name: str = "calc_1.hdf5", method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(target, "w", method) as zipper:
+        zipper.writestr(zipfile.ZipInfo(name), path.read_bytes(), method)
+    return target
+
+
+def refusal(source: object) -> str:
+    with pytest.raises(NotADatastoreError) as caught:
+        open_calculation(source, strict=False)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def test_plain_file_and_its_zip_give_the_same_calculation(sound_hdf5: Path, tmp_path: Path) -> None:
+    # Detected by content: neither has the suffix of what it is.
+    packed = zipped(sound_hdf5, tmp_path / "archive.dat", "deep/er/any name.HDF5")
+    with open_calculation(sound_hdf5) as plain, open_calculation(packed) as unpacked:
+        assert plain.fingerprint == unpacked.fingerprint
+        assert plain.fingerprint == "sha256:" + hashlib.sha256(sound_hdf5.read_bytes()).hexdigest()
+        assert unpacked.source == str(packed)
+        assert unpacked.stamp.size == packed.stat().st_size
+        assert plain.describe() == unpacked.describe()
+        np.testing.assert_array_equal(plain.read("stats", 0, 3), unpacked.read("stats", 0, 3))
+
+
+def test_companions_of_macos_and_folders_do_not_count(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = tmp_path / "mac.zip"
+    with zipfile.ZipFile(target, "w") as zipper:
+        zipper.mkdir("calc.hdf5")
+        zipper.writestr("__MACOSX/._calc_1.hdf5", b"resource fork")
+        zipper.writestr("._calc_1.hdf5", b"resource fork")
+        zipper.writestr("README.txt", b"about")
+        zipper.write(sound_hdf5, "calc_1.hdf5")
+    with open_calculation(target) as calculation:
+        assert len(calculation.sites) == 3
+
+
+def test_zip_without_a_datastore(tmp_path: Path) -> None:
+    target = tmp_path / "empty.zip"
+    with zipfile.ZipFile(target, "w") as zipper:
+        zipper.writestr("README.txt", b"about")
+    assert "holds no *.hdf5 file" in refusal(target)
+    with zipfile.ZipFile(tmp_path / "bare.zip", "w"):
+        pass
+    assert "holds no *.hdf5 file" in refusal(tmp_path / "bare.zip")
+
+
+def test_zip_with_two_datastores_names_them(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = tmp_path / "two.zip"
+    with zipfile.ZipFile(target, "w") as zipper:
+        zipper.write(sound_hdf5, "calc_1.hdf5")
+        zipper.write(sound_hdf5, "calc_2.hdf5")
+    reason = refusal(target)
+    assert "calc_1.hdf5" in reason
+    assert "calc_2.hdf5" in reason
+
+
+@pytest.mark.parametrize(
+    "name", ["../calc_1.hdf5", "/tmp/calc_1.hdf5", "a/../../calc_1.hdf5", "C:/calc_1.hdf5", "..\\x.hdf5"]
+)
+def test_zip_with_an_unsafe_member_name(name: str, sound_hdf5: Path, tmp_path: Path) -> None:
+    assert "unsafe name" in refusal(zipped(sound_hdf5, tmp_path / "evil.zip", name))
+
+
+def test_encrypted_zip(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = zipped(sound_hdf5, tmp_path / "locked.zip")
+    content = bytearray(target.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    target.write_bytes(content)
+    assert "encrypted" in refusal(target)
+
+
+def test_zip_with_a_damaged_member(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = zipped(sound_hdf5, tmp_path / "damaged.zip", method=zipfile.ZIP_STORED)
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    target.write_bytes(content)
+    assert "damaged zip archive" in refusal(target)
+
+
+def test_truncated_zip(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = zipped(sound_hdf5, tmp_path / "cut.zip")
+    target.write_bytes(target.read_bytes()[:-200])
+    assert "damaged zip archive" in refusal(target)
+
+
+def test_zip_of_something_else_named_hdf5(tmp_path: Path) -> None:
+    target = tmp_path / "text.zip"
+    with zipfile.ZipFile(target, "w") as zipper:
+        zipper.writestr("calc_1.hdf5", b"no HDF5 at all")
+    assert "cannot be opened as HDF5" in refusal(target)
+
+
+def test_too_little_space_is_told_before_unpacking(
+    sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = zipped(sound_hdf5, tmp_path / "calc.zip")
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    assert "set TMPDIR to a larger disk" in refusal(target)
+
+
+def test_nothing_is_left_behind_even_by_a_kill(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = zipped(sound_hdf5, tmp_path / "calc.zip")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    program = f"""
+        import os, signal
+        from hazard_store.oq import open_calculation
+        calculation = open_calculation({str(target)!r})
+        assert calculation.read("stats", 0, 3).size
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    finished = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=False)
+    assert finished.returncode == -9
+    assert list(folder.iterdir()) == []
+
+
+def test_unpacked_file_goes_away_on_close(sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with open_calculation(zipped(sound_hdf5, tmp_path / "calc.zip")):
+        assert list(folder.iterdir()) == []
+
+
+def test_calculation_number_is_looked_up_in_the_data_folder(
+    sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OQ_DATADIR", str(tmp_path))
+    with open_calculation("1") as calculation:
+        assert calculation.source == str(sound_hdf5)
+    assert "calculation 2 is not in the engine's data folder" in refusal("2")
+    monkeypatch.delenv("OQ_DATADIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "oqdata").mkdir()
+    sound_hdf5.rename(tmp_path / "oqdata" / "calc_7.hdf5")
+    with open_calculation("7") as calculation:
+        assert calculation.source.endswith("oqdata/calc_7.hdf5")
+
+
+def test_a_file_named_like_a_number_is_that_file(
+    sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound_hdf5.rename(tmp_path / "12")
+    with open_calculation("12") as calculation:
+        assert calculation.source == str(tmp_path / "12")
+
+
+def test_what_cannot_be_read_at_all(tmp_path: Path, sound_hdf5: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "missing.hdf5")
+    assert "is a folder" in refusal(tmp_path)
+    (tmp_path / "empty.hdf5").touch()
+    assert "is empty" in refusal(tmp_path / "empty.hdf5")
+    (tmp_path / "text.hdf5").write_text("a text")
+    assert "neither an HDF5 file nor a zip" in refusal(tmp_path / "text.hdf5")
+    (tmp_path / "cut.hdf5").write_bytes(sound_hdf5.read_bytes()[:3000])
+    assert "truncated" in refusal(tmp_path / "cut.hdf5")
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["results"] = [1, 2]
+    assert "not a datastore of OpenQuake" in refusal(tmp_path / "other.hdf5")
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refusal(tmp_path / "pipe")
+
+
+def test_a_changed_source_is_noticed(sound_hdf5: Path) -> None:
+    with open_calculation(sound_hdf5) as calculation:
+        calculation.check_unchanged()
+        os.utime(sound_hdf5, ns=(1, 1))
+        with pytest.raises(SourceChangedError, match="changed while in use"):
+            calculation.check_unchanged()
+        with pytest.raises(SourceChangedError, match="changed while in use"):
+            _ = calculation.fingerprint
+        sound_hdf5.unlink()
+        with pytest.raises(SourceChangedError, match="no longer there"):
+            calculation.check_unchanged()
+
+
+def test_a_read_only_file_opens(sound_hdf5: Path) -> None:
+    sound_hdf5.chmod(0o400)
+    with open_calculation(sound_hdf5) as calculation:
+        assert calculation.checksum32 == 1234
