@@ -1,0 +1,65 @@
+# Everything that is done with this checkout, from a machine with Python 3.11 to 3.13 and make alone.
+# All paths are relative, so that a checkout may lie in a folder with spaces in its name.
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadscope
+BENCH_ARGS ?=
+CONFORMANCE_ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+# Errors only: warnings of pip are about how a machine is set up to reach its index.
+QUIET := --quiet --quiet
+SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint demo up down conformance bench clean
+
+help: ## list what make can do here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## make .venv with the locked versions (once, and again when they change)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "error: Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "making $(VENV) with $$('$(PYTHON)' --version) and the versions of constraints.txt (a few minutes, once)"
+	@'$(PYTHON)' -m venv --clear $(VENV) \
+		|| { echo "error: Python cannot make virtual environments; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
+	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check "$(SETUPTOOLS)"
+	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt --editable '.[prefect,local,dev]'
+	@touch $(INSTALLED)
+
+test: install ## run all tests, after all the set-up that they need (PYTEST_ARGS=... for pytest)
+	@$(RUN) -m hazard_store.local.fetch
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: install ## ruff and mypy, as CI runs them
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+demo: install ## store a real calculation in a local DynamoDB through Prefect and Dask, and read it back
+	@$(RUN) -m deployments.local.demo
+
+up: install ## start a local DynamoDB and a Prefect server with its UI, and leave them running
+	@$(RUN) -m deployments.local.stack up
+
+down: install ## stop what `make up` started; its data stays
+	@$(RUN) -m deployments.local.stack down
+
+conformance: install ## run OpenQuake's own test calculations and compare what it says with what hazard-store reads
+	@mkdir -p .state
+	@$(RUN) tests/conformance/engine_venv.py > .state/engine-python
+	@"$$(cat .state/engine-python)" tests/conformance/run_engine_cases.py .state/conformance
+	@$(RUN) tests/conformance/compare.py .state/conformance $(CONFORMANCE_ARGS)
+
+bench: install ## measure how fast a calculation is stored (BENCH_ARGS=... for benchmarks/run.py)
+	@$(RUN) benchmarks/run.py $(BENCH_ARGS)
+
+clean: ## stop the local services, then delete .venv, their data and all that was generated
+	@if [ -x $(RUN) ]; then $(RUN) -m deployments.local.stack down; fi
+	@rm -rf $(VENV) .state build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-curves.png
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""A real DynamoDB on this machine: Amazon's DynamoDB Local, fetched once and started when asked for."""

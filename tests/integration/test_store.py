@@ -1,0 +1,214 @@
+"""Storing in this process: what the tables and the ledger hold afterwards, whatever went wrong on the way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from hazard_store import storing
+from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
+from hazard_store.layouts import LAYOUTS, Layout
+from hazard_store.ledger import Ledger
+from hazard_store.meta import read_meta
+from hazard_store.oq import open_calculation
+from hazard_store.settings import Settings
+from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind
+from hazard_store.storage.tables import drop_tables
+from hazard_store.storing import StoreRequest, store_chunk, store_in_process
+from tests.integration.fault_proxy import FaultProxy
+
+CUSTOM = "custom_ids.hdf5"
+
+
+def request(data_dir: Path, name: str = CUSTOM, **changes: Any) -> StoreRequest:
+    return replace(StoreRequest(str(data_dir / name), "CALC-1"), **changes)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "CHUNK_RETRY_DELAYS_SECS", (0.01,))
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sites a chunk of realisations, so that a small file has several."""
+    monkeypatch.setattr("hazard_store.planning.ITEMS_PER_CHUNK", 24)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_store_is_complete_and_running_it_again_writes_nothing(
+    layout: Layout, tables: Settings, data_dir: Path
+) -> None:
+    wanted = request(data_dir, encoding=layout.encoding.name, partition=layout.partition.name)
+    first = store_in_process(wanted, tables)
+    assert (first.complete, first.failed, first.skipped) == (True, (), 0)
+    meta = read_meta("CALC-1", tables, layout)
+    assert meta.complete
+    items = len(meta.codes) * (len(meta.kinds("stats")) + len(meta.kinds("realisations")))
+    assert first.totals().items == items + 1  # the meta counts as one
+    assert first.totals().wcu >= items
+
+    again = store_in_process(wanted, tables)
+    assert (again.complete, again.skipped, again.outcomes) == (True, first.chunks, ())
+    assert read_meta("CALC-1", tables, layout).complete
+
+
+def test_the_v2_tables_read_through_pynamodb_hold_the_files_bits(tables: Settings, data_dir: Path) -> None:
+    store_in_process(request(data_dir, encoding="list"), tables)
+    (meta,) = bind(V2Meta, tables).query("ToshiOpenquakeHazardMeta")
+    with open_calculation(data_dir / CUSTOM) as calculation:
+        assert (meta.haz_sol_id, meta.locs, meta.imts) == (
+            "CALC-1",
+            set(calculation.sites.codes),
+            set(calculation.imtls),
+        )
+        for model, part, kinds in (
+            (V2Stats, "stats", calculation.aggs),
+            (V2Rlzs, "realisations", [f"{r:05d}" for r in range(calculation.number_of("realisations"))]),
+        ):
+            poes = calculation.read(part, 0, len(calculation.sites.codes))
+            items = list(bind(model, tables).query("CALC-1"))
+            assert len(items) == poes.shape[0] * poes.shape[1]
+            for item in items:
+                site = calculation.sites.codes.index(item.loc)
+                kind = list(kinds).index(item.agg if part == "stats" else item.rlz)
+                assert [entry.imt for entry in item.values] == list(calculation.imtls)
+                stored = np.array([entry.vals for entry in item.values], np.float32)
+                np.testing.assert_array_equal(stored.view(np.uint32), poes[site, kind].view(np.uint32))
+                assert [entry.lvls for entry in item.values] == [v.tolist() for v in calculation.imtls.values()]
+                assert (item.lat, item.lon) == (calculation.sites.lat[site], calculation.sites.lon[site])
+
+
+def test_parts_are_stored_alone_and_add_up(tables: Settings, data_dir: Path) -> None:
+    report = store_in_process(request(data_dir, parts=("stats",)), tables)
+    assert report.complete
+    assert read_meta("CALC-1", tables).parts == ("stats",)
+    report = store_in_process(request(data_dir, parts=("realisations",)), tables)
+    assert report.complete
+    assert read_meta("CALC-1", tables).parts == ("realisations", "stats")
+    assert {o.part for o in report.outcomes} == {"meta", "realisations"}
+
+
+def test_a_failed_chunk_is_named_the_others_are_stored_and_a_rerun_mends_it(
+    proxy: FaultProxy, tables: Settings, data_dir: Path, small_chunks: None
+) -> None:
+    behind = replace(tables, endpoint=proxy.endpoint)
+    proxy.rule = lambda operation, body: (400, "ValidationException") if b'"WLG:00003"' in body else None
+    report = store_in_process(request(data_dir), behind)
+    (failed,) = report.failed
+    assert failed.chunk_id.startswith("realisations:")
+    assert "injected" in str(failed.error)
+    assert not report.complete
+    assert not read_meta("CALC-1", tables).complete
+    statuses = {c: r.status for c, r in Ledger(tables).chunks("CALC-1", LAYOUTS["packed+solution"]).items()}
+    assert {chunk for chunk, status in statuses.items() if status != "done"} == {failed.chunk_id}
+
+    proxy.rule = lambda operation, body: None
+    report = store_in_process(request(data_dir), behind)
+    assert report.complete
+    assert [o.chunk_id for o in report.outcomes] == [failed.chunk_id]
+    record = Ledger(tables).chunks("CALC-1", LAYOUTS["packed+solution"])[failed.chunk_id]
+    assert (record.status, record.attempts) == ("done", 3)
+
+
+def test_throttles_and_server_errors_pass_by_and_are_counted(
+    proxy: FaultProxy, tables: Settings, data_dir: Path
+) -> None:
+    faults = [(400, "ProvisionedThroughputExceededException"), (500, "InternalServerError"), (503, "Unavailable")]
+    proxy.rule = lambda operation, body: faults.pop() if faults and operation == "BatchWriteItem" else None
+    report = store_in_process(request(data_dir), replace(tables, endpoint=proxy.endpoint))
+    assert report.complete
+    assert (report.totals().retries, report.totals().throttles) == (3, 1)
+
+
+def test_a_changed_file_is_stored_anew(tables: Settings, data_dir: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(data_dir / CUSTOM, tmp_path))
+    store_in_process(request(tmp_path), tables)
+    with h5py.File(copy, "r+") as file:
+        file["hcurves-rlzs"][0, 0, 0, 0] = 0.125
+    report = store_in_process(request(tmp_path), tables)
+    assert (report.complete, report.skipped) == (True, 0)
+
+
+def test_a_file_that_changes_under_a_running_store_is_an_error(
+    tables: Settings, data_dir: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copy(data_dir / CUSTOM, tmp_path))
+    plan = storing.prepare(request(tmp_path), tables)
+    with h5py.File(copy, "r+") as file:
+        file["hcurves-rlzs"][0, 0, 0, 0] = 0.125
+    with pytest.raises(SourceChangedError):
+        store_chunk(plan.job, plan.chunks[0])
+
+
+def test_the_same_file_zipped_is_the_same_calculation(tables: Settings, data_dir: Path, tmp_path: Path) -> None:
+    zipped = shutil.make_archive(str(tmp_path / "archive"), "zip", data_dir, CUSTOM)
+    store_in_process(request(data_dir), tables)
+    report = store_in_process(request(data_dir, source=zipped), tables)
+    assert (report.complete, report.skipped) == (True, report.chunks)
+
+
+def test_storing_a_chunk_twice_gives_the_same_items(tables: Settings, data_dir: Path) -> None:
+    def everything() -> dict[str, dict[str, Any]]:
+        items = [item for model in (V2Stats, V2Rlzs) for item in bind(model, tables).scan()]
+        return {str(item.to_dynamodb_dict()): item.to_dynamodb_dict() for item in items}
+
+    store_in_process(request(data_dir, encoding="list"), tables)
+    before = everything()
+    store_in_process(request(data_dir, encoding="list", chunks=("stats", "realisations")), tables)
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"haz_sol_id": "a:b"}, UsageError, "reserve"),
+        ({"encoding": "zip"}, UsageError, "packed or list"),
+        ({"parts": ("curves",)}, UsageError, "unknown part"),
+        ({"chunks": ("realisations:99990-99999",)}, UsageError, "no chunk"),
+        ({"max_wcu": 0.0}, UsageError, "max-wcu"),
+        ({"name": "statistics_only.hdf5", "parts": ("realisations",)}, UsageError, "individual_rlzs"),
+        ({"name": "colliding_sites.hdf5"}, NotStorableError, "one code"),
+        ({"name": "preclassical.hdf5"}, NotStorableError, "preclassical"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    changes: dict[str, Any], error: type[Exception], says: str, proxy: FaultProxy, tables: Settings, data_dir: Path
+) -> None:
+    with pytest.raises(error, match=says):
+        store_in_process(request(data_dir, **changes), replace(tables, endpoint=proxy.endpoint))
+    assert not {"PutItem", "UpdateItem", "BatchWriteItem"} & set(proxy.requests)
+
+
+def test_a_missing_table_names_the_command_that_makes_it(tables: Settings, data_dir: Path) -> None:
+    drop_tables(tables)
+    with pytest.raises(TableMissingError, match="hazard-store tables create"):
+        store_in_process(request(data_dir), tables)
+
+
+def test_memory_stays_bounded_by_the_block(tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hazard_store.oq import Calculation
+
+    sizes: list[int] = []
+    read: Callable[..., Any] = Calculation.read
+
+    def measured(self: Calculation, *where: Any) -> Any:
+        poes = read(self, *where)
+        sizes.append(poes.nbytes)
+        return poes
+
+    monkeypatch.setattr(Calculation, "read", measured)
+    monkeypatch.setattr(storing, "split_into_blocks", lambda c, curve_bytes: _blocks(c, curve_bytes, 1_000))
+    store_in_process(request(data_dir), tables)
+    assert max(sizes) <= 1_000
+    assert len(sizes) > 10
+
+
+_blocks = storing.split_into_blocks
