@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Crashed, Failed
 
@@ -150,8 +152,13 @@ def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterat
 
 
 def _mark_crashed(future: PrefectFuture[Any], why: str) -> None:
-    with get_client(sync_client=True) as client:
-        client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
+    except (ObjectNotFound, PrefectHTTPStatusError) as exc:
+        # A task that no worker ever began is not known to the server, and so does not run there for ever.
+        if isinstance(exc, PrefectHTTPStatusError) and exc.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 def run(request: StoreRequest, cluster: str, workers: int | None, listener: Progress) -> StoreReport:

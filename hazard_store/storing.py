@@ -220,6 +220,11 @@ class _OpenCalculation:
         yield calculation
         calculation.check_unchanged()
 
+    def release(self) -> None:
+        """Let go of the file; an unpacked one gives its disk space back."""
+        with self._lock:
+            self._last = None
+
 
 _opened = _OpenCalculation()
 
@@ -502,11 +507,14 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
     progress.begin(plan)
     outcomes: list[ChunkOutcome] = []
     hopeless: HazardStoreError | None = None
-    for chunk in plan.steps():
-        outcome, error = _attempt(plan.job, chunk, hopeless)
-        hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
-        outcomes.append(outcome)
-        progress.advance(outcome)
+    try:
+        for chunk in plan.steps():
+            outcome, error = _attempt(plan.job, chunk, hopeless)
+            hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
+            outcomes.append(outcome)
+            progress.advance(outcome)
+    finally:
+        _opened.release()
     return finish(plan, outcomes, time.monotonic() - started)
 
 

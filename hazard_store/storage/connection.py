@@ -1,4 +1,4 @@
-"""One pynamodb connection a process and endpoint, with botocore's own retries switched off: the sender retries."""
+"""pynamodb connections: a process makes one a retry policy and endpoint, for a botocore client takes 0.2 s to make."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ READ_TIMEOUT_SECS = 15.0
 MAX_CONNECTIONS = 32
 
 
-@lru_cache(maxsize=8)
-def connect(settings: Settings) -> Connection:
+# Retries that botocore itself makes of the few small requests for metas, ledger and tables.
+MODEL_RETRIES = 4
+
+
+@lru_cache(maxsize=16)
+def connect(settings: Settings, retries: int = 0) -> Connection:
     """Give this process's connection; it is safe to share between threads.
 
     Nothing is sent here: missing credentials or an unreachable endpoint show with the first request.
+
+    Parameters
+    ----------
+    retries : int
+        How often botocore repeats a failed request: not at all where we count and time the retries ourselves.
     """
     return Connection(
         region=settings.region,
         host=settings.endpoint,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECS,
         read_timeout_seconds=READ_TIMEOUT_SECS,
-        max_retry_attempts=0,
+        max_retry_attempts=retries,
         max_pool_connections=MAX_CONNECTIONS,
     )
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 import botocore.exceptions as bc
 from botocore.parsers import ResponseParserError
-from pynamodb.exceptions import PynamoDBException
+from pynamodb.exceptions import PynamoDBException, TableDoesNotExist
 
 from hazard_store.errors import CredentialsError, StorageError, StoreUnreachableError, TableMissingError
 from hazard_store.settings import Settings
@@ -83,13 +83,15 @@ REQUEST_ERRORS = (bc.ClientError, bc.BotoCoreError, ResponseParserError)
 
 
 def classify(error: BaseException) -> Fault:
-    """Say what kind of fault an exception of botocore is."""
+    """Say what kind of fault an exception of botocore or pynamodb is."""
     if isinstance(error, bc.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in FAULT_OF_CODE:
             return FAULT_OF_CODE[code]
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return Fault.SERVER if status >= 500 else Fault.REFUSED
+    if isinstance(error, TableDoesNotExist):
+        return Fault.TABLE_MISSING
     if isinstance(error, _CONNECTION_ERRORS):
         return Fault.CONNECTION
     if isinstance(error, _CREDENTIAL_ERRORS):

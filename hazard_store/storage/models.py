@@ -27,6 +27,7 @@ from pynamodb.constants import NUMBER, PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.models import Model
 
 from hazard_store.settings import Settings
+from hazard_store.storage.connection import MODEL_RETRIES, connect
 
 
 class EpochSecondsAttribute(Attribute[datetime]):
@@ -228,7 +229,10 @@ def bind(model: type[M], settings: Settings) -> type[M]:
             "region": settings.region,
             "host": settings.endpoint,
             "billing_mode": PAY_PER_REQUEST_BILLING_MODE,
-            "max_retry_attempts": 4,
+            "max_retry_attempts": MODEL_RETRIES,
         },
     )
-    return type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+    bound: type[M] = type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
+    # pynamodb gives every model class a botocore client of its own; ten of them take seconds to make.
+    bound._get_connection().connection._client = connect(settings, retries=MODEL_RETRIES).client
+    return bound

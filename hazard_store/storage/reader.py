@@ -10,12 +10,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import botocore.exceptions as bc
-
 from hazard_store.errors import StorageError, UnacknowledgedError
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
-from hazard_store.storage.faults import RetryPolicy, classify, to_storage_error
+from hazard_store.storage.faults import REQUEST_ERRORS, RetryPolicy, classify, to_storage_error
 
 # BatchGetItem takes 100 keys, BatchWriteItem 25 deletes.
 MAX_GET_KEYS = 100
@@ -181,7 +179,7 @@ class Reader:
                 self.requests += 1
             try:
                 answer: dict[str, Any] = getattr(self._client, operation)(**request)
-            except (bc.ClientError, bc.BotoCoreError) as exc:
+            except REQUEST_ERRORS as exc:
                 if not classify(exc).is_retryable or not patience.wait(progress=False):
                     raise to_storage_error(exc, self._settings, table) from exc
             else:

@@ -1,0 +1,112 @@
+"""Where a store runs: in this process, or as the Prefect flow that an entry point names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from hazard_store.errors import HazardStoreError, UsageError
+
+if TYPE_CHECKING:
+    from hazard_store.cli.progress import StoreProgress
+    from hazard_store.settings import Settings
+    from hazard_store.storing import StoreReport, StoreRequest
+
+RUNNER_GROUP = "hazard_store.runners"
+RUNNER_NAME = "prefect"
+
+# The command says itself how a run goes and what failed. On the console Prefect would say it again, with tracebacks;
+# its server gets everything all the same. Whoever sets these variables, sees what he asks for.
+QUIET_CONSOLE = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_TASK_RUNS_LEVEL": "CRITICAL",
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def check_cluster(cluster: str) -> None:
+    """Refuse what no runner knows, before anything is read.
+
+    Raises
+    ------
+    UsageError
+        If the word is unknown, or names a cluster that is not there yet.
+    """
+    if cluster == "fargate":
+        raise UsageError(
+            "--cluster fargate comes with the AWS deployment and is not available yet: use local, none, or the "
+            "tcp://HOST:PORT of a Dask scheduler"
+        )
+    if cluster not in ("local", "none") and not cluster.startswith(("tcp://", "tls://")):
+        raise UsageError(f"unknown cluster {cluster!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
+
+
+def load_runner() -> Callable[..., StoreReport]:
+    """Load the flow.
+
+    Raises
+    ------
+    UsageError
+        If it, or Prefect, is not installed.
+    """
+    remedy = "install them with `pip install 'hazard-store[prefect]'`, or use --cluster none"
+    found = entry_points(group=RUNNER_GROUP, name=RUNNER_NAME)
+    if not found:
+        raise UsageError(f"Prefect and Dask are needed for this: {remedy}")
+    for name, value in QUIET_CONSOLE.items():
+        os.environ.setdefault(name, value)
+    try:
+        runner: Callable[..., StoreReport] = next(iter(found)).load()
+    except ImportError as exc:
+        raise UsageError(f"Prefect and Dask are needed for this and do not load ({exc}): {remedy}") from exc
+    return runner
+
+
+def run_store(
+    request: StoreRequest, settings: Settings, cluster: str, workers: int | None, progress: StoreProgress
+) -> StoreReport:
+    """Store a calculation on a cluster, or in this process.
+
+    Raises
+    ------
+    HazardStoreError
+        What was refused before any chunk was tried, or what kept the run from ending in order.
+    """
+    if cluster == "none":
+        from hazard_store.storing import store_in_process
+
+        return store_in_process(with_connections(request, settings, workers), settings, progress)
+    runner = load_runner()
+    try:
+        return runner(request, cluster, workers, progress)
+    except HazardStoreError:
+        raise
+    except Exception as exc:
+        if (reason := _server_trouble(exc)) is not None:
+            raise HazardStoreError(
+                f"the Prefect server does not answer ({reason}): is PREFECT_API_URL right? --cluster none does without"
+            ) from exc
+        raise
+
+
+def with_connections(request: StoreRequest, settings: Settings, workers: int | None) -> StoreRequest:
+    """Let this process have as many requests under way as workers were asked for."""
+    from hazard_store.storage.connection import MAX_CONNECTIONS
+
+    wanted = workers or settings.workers
+    return replace(request, connections=min(wanted, MAX_CONNECTIONS)) if wanted else request
+
+
+def _server_trouble(exc: BaseException | None) -> str | None:
+    """Find the HTTP client's error behind what Prefect raises, by the name of its module: nothing here imports it."""
+    while exc is not None:
+        module: Any = type(exc).__module__
+        if module.split(".")[0] in ("httpx", "httpcore") or "Failed to reach API" in str(exc):
+            return str(exc) or type(exc).__name__
+        exc = exc.__cause__ or exc.__context__
+    return None

@@ -1,0 +1,223 @@
+"""``store`` and ``rerun``: run a store, show how it goes, say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hazard_store.cli.entry import CONTEXT_SETTINGS, EXIT_FAILED, EXIT_INTERRUPTED
+from hazard_store.cli.options import (
+    PositiveNumber,
+    cluster_options,
+    example,
+    id_option,
+    json_option,
+    layout_options,
+    source_options,
+)
+from hazard_store.cli.output import count, error, note, put_json, warn
+from hazard_store.cli.progress import choose_progress
+from hazard_store.cli.runner import check_cluster, run_store
+from hazard_store.errors import HazardStoreError, UsageError
+from hazard_store.names import PARTS, haz_sol_id_from_text
+
+if TYPE_CHECKING:
+    from hazard_store.settings import Settings
+    from hazard_store.storing import StoreReport, StoreRequest
+
+STEM = "{stem}"
+
+
+@click.command(
+    context_settings=CONTEXT_SETTINGS,
+    epilog=example(
+        "hazard-store store calc_12.hdf5 --id NZ-2026-A",
+        "hazard-store store calc_12.hdf5 --id NZ-2026-A --encoding list --cluster none --json",
+        "hazard-store store batch/*.hdf5 --id 'NZ-2026-{stem}' --max-wcu 4000",
+    ),
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@id_option
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Store only this; repeatable.")
+@layout_options(chosen=True)
+@cluster_options
+@click.option("--max-wcu", type=PositiveNumber(), help="Write units per second that the run may use, all workers.")
+@source_options
+@json_option
+@click.pass_context
+def store(
+    context: click.Context,
+    sources: tuple[str, ...],
+    haz_sol_id: str,
+    parts: tuple[Any, ...],
+    encoding: str,
+    partition: str,
+    cluster: str,
+    workers: int | None,
+    max_wcu: float | None,
+    parent: str | None,
+    sites: Any,
+    trust_imt_order: bool,
+    as_json: bool,
+) -> None:
+    """Store a calculation: its meta, statistics and realisations.
+
+    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
+    engine. Several of them need an ID with the placeholder {stem}, which stands for the file's name without its ending.
+
+    Chunks that the same file stored before are skipped: a run that died is resumed by the same command.
+    """
+    from hazard_store.settings import Settings
+    from hazard_store.storing import StoreRequest
+
+    check_cluster(cluster)
+    settings = Settings.from_environment()
+    requests = [
+        StoreRequest(
+            source=source,
+            haz_sol_id=name,
+            parts=parts,
+            encoding=encoding,
+            partition=partition,
+            sites=sites,
+            parent=parent,
+            trust_imt_order=trust_imt_order,
+            max_wcu=max_wcu,
+        )
+        for source, name in zip(sources, ids_of(sources, haz_sol_id), strict=True)
+    ]
+    for request in requests:
+        check_source(request)
+    reports = [store_one(request, settings, cluster, workers) for request in requests]
+    if as_json:
+        documents = [report_to_json(report) for report in reports]
+        put_json(documents[0] if len(documents) == 1 else documents)
+    if any(report.failed for report in reports):
+        context.exit(EXIT_FAILED)
+
+
+def ids_of(sources: tuple[str, ...], haz_sol_id: str) -> list[str]:
+    """Derive an id for each source.
+
+    Raises
+    ------
+    UsageError
+        If an id cannot be used, or two sources would get the same.
+    """
+    if len(sources) > 1 and STEM not in haz_sol_id:
+        raise UsageError(
+            f"{len(sources)} calculations cannot have the one id {haz_sol_id!r}: put {STEM} into it, such as "
+            f"--id '{haz_sol_id}-{STEM}', for ids from the file names"
+        )
+    ids = [haz_sol_id.replace(STEM, Path(source).stem) for source in sources]
+    for name, source in zip(ids, sources, strict=True):
+        haz_sol_id_from_text(name)
+        if (first := sources[ids.index(name)]) is not source:
+            raise UsageError(f"{first} and {source} would both be stored as {name!r}: store them one by one")
+    return ids
+
+
+def check_source(request: StoreRequest) -> None:
+    """Refuse a file that cannot be stored before a cluster starts, or another file of the command is stored."""
+    from hazard_store.oq import open_calculation
+
+    open_calculation(
+        request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
+    ).close()
+
+
+def store_one(request: StoreRequest, settings: Settings, cluster: str, workers: int | None) -> StoreReport:
+    """Store one calculation and say how it ended.
+
+    Raises
+    ------
+    HazardStoreError
+        If nothing was written.
+    click.exceptions.Exit
+        If writing had begun and the run could not end in order.
+    """
+    again = "what is stored stays; run the same command again for the rest"
+    with choose_progress() as progress:
+        try:
+            report = run_store(request, settings, cluster, workers, progress)
+        except KeyboardInterrupt:
+            progress.close()
+            error(f"interrupted: {again}" if progress.plan is not None else "interrupted")
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except HazardStoreError as exc:
+            if progress.plan is None:
+                raise
+            progress.close()
+            error(f"{exc}; {again}")
+            raise click.exceptions.Exit(EXIT_FAILED) from exc
+    for text in report.warnings:
+        warn(text)
+    if report.failed:
+        error(failure_line(report, cluster))
+    else:
+        note(done_line(report))
+    return report
+
+
+def done_line(report: StoreReport) -> str:
+    """Say what a run stored."""
+    state = "complete" if report.complete else "not complete yet, as parts of it were not asked for or are missing"
+    skipped = f", {count(report.skipped, 'chunk')} stored before" if report.skipped else ""
+    totals = report.totals()
+    return f"stored {report.haz_sol_id} ({report.layout}), {state}: {totals.summary()}, {totals.seconds:.1f} s{skipped}"
+
+
+def failure_line(report: StoreReport, cluster: str) -> str:
+    """Name the failed chunks and the command that mends them."""
+    names = ", ".join(outcome.chunk_id for outcome in report.failed)
+    command = rerun_command(report.haz_sol_id, report.layout, cluster=cluster)
+    return (
+        f"{len(report.failed)} of {count(len(report.outcomes), 'chunk')} of {report.haz_sol_id} failed: {names} "
+        f"({report.failed[0].error}); mend it with `{command}`"
+    )
+
+
+def rerun_command(haz_sol_id: str, layout: str, *, cluster: str = "local") -> str:
+    """Write the command that stores what is failed or missing."""
+    encoding, _, partition = layout.partition("+")
+    flags = ["--encoding", encoding, "--partition", partition] if layout != "packed+solution" else []
+    flags += ["--cluster", cluster] if cluster != "local" else []
+    return shlex.join(["hazard-store", "rerun", haz_sol_id, *flags])
+
+
+def report_to_json(report: StoreReport) -> dict[str, Any]:
+    """Give the document of ``--json``."""
+    return {
+        "haz_sol_id": report.haz_sol_id,
+        "layout": report.layout,
+        "run_id": report.run_id,
+        "complete": report.complete,
+        "chunks": report.chunks,
+        "skipped": report.skipped,
+        "failed": [{"chunk": outcome.chunk_id, "error": outcome.error} for outcome in report.failed],
+        "parts": {
+            part: _metrics_to_json(report.totals(part))
+            for part in PARTS
+            if any(outcome.part == part for outcome in report.outcomes)
+        },
+        "total": _metrics_to_json(report.totals()),
+        "seconds": report.seconds,
+        "warnings": list(report.warnings),
+    }
+
+
+def _metrics_to_json(metrics: Any) -> dict[str, Any]:
+    return {
+        "items": metrics.items,
+        "wcu": metrics.wcu,
+        "seconds": metrics.seconds,
+        "items_per_sec": metrics.items_per_sec,
+        "requests": metrics.requests,
+        "retries": metrics.retries,
+        "throttles": metrics.throttles,
+        "latency_p50_secs": metrics.latency_secs(0.5),
+        "latency_p95_secs": metrics.latency_secs(0.95),
+    }

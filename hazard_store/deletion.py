@@ -1,0 +1,250 @@
+"""Taking a calculation out of the store: it, whole, and nothing else.
+
+What the tables hold is asked of the tables, never of the ledger, so that what a crash or another program left is found.
+The order makes a delete that was killed one that is repeated:
+
+1. the meta says incomplete and the V2 meta goes: readers stop;
+2. the ledger forgets the chunks: a store that starts now skips nothing;
+3. the items go;
+4. the meta goes, which until here said in which bins the items are;
+5. the ledger's record goes, by which an operator sees until here that something is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from hazard_store import meta as meta_room
+from hazard_store import v2_fetching
+from hazard_store.errors import CorruptItemError, LedgerError, NotStoredError, TableMissingError
+from hazard_store.fetching import place_of
+from hazard_store.layouts import LAYOUTS, Layout
+from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
+from hazard_store.meta import Meta
+from hazard_store.names import CURVE_PARTS
+from hazard_store.settings import Settings
+from hazard_store.storage.models import CalculationMeta, table_name
+from hazard_store.storage.reader import MAX_DELETE_KEYS, Key, Reader
+from hazard_store.stored import Place, StoredCurves
+
+# Deletes cost write units as puts do; four requests under way are what one hash key bears.
+CONNECTIONS = 4
+
+OnProgress = Callable[[int, int], None]
+"""Takes the items deleted so far, and how many the ledger expects (0 if it does not know)."""
+
+
+@dataclass(frozen=True)
+class DeleteReport:
+    """What was taken away.
+
+    Attributes
+    ----------
+    layouts : tuple of str
+        Layouts in which something was stored.
+    items, meta_items, ledger_entries : int
+    """
+
+    haz_sol_id: str
+    layouts: tuple[str, ...]
+    items: int
+    meta_items: int
+    ledger_entries: int
+
+    @property
+    def summary(self) -> str:
+        """One line: ``deleted MY-ID from packed+solution: 85 items, 1 meta item, 4 ledger entries``."""
+        return (
+            f"deleted {self.haz_sol_id} from {', '.join(self.layouts)}: {self.items:,} items, "
+            f"{self.meta_items:,} meta items, {self.ledger_entries:,} ledger entries"
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of a calculation in one layout.
+
+    Attributes
+    ----------
+    places : tuple of Place
+        Its sites as far as a meta names them.
+    entries : int
+        How many chunks the ledger knows, the meta's among them.
+    has_chunks : bool
+        Whether the ledger knows a chunk of curves.
+    """
+
+    layout: Layout
+    places: tuple[Place, ...]
+    meta: Meta | None
+    has_meta_items: bool
+    has_v2_meta: bool
+    record: CalculationRecord | None
+    entries: int
+    has_chunks: bool
+    has_items: bool
+
+    def __bool__(self) -> bool:
+        known = self.record is not None or self.entries > 0
+        return known or self.has_meta_items or self.has_v2_meta or self.has_items
+
+
+def delete(
+    haz_sol_id: str,
+    *,
+    layout: Layout | None = None,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
+) -> DeleteReport:
+    """Delete a calculation.
+
+    Parameters
+    ----------
+    layout : Layout, optional
+        Only there; by default in every layout that has anything of it.
+    on_progress : callable, optional
+
+    Raises
+    ------
+    NotStoredError
+        If nothing is stored under the id.
+    LedgerError
+        If items stand in a `location` table and nothing is left that says in which bins; nothing was deleted then.
+    UnacknowledgedError
+        With the keys that DynamoDB did not delete before the deadline. Repeat the delete.
+    """
+    settings = settings or Settings.from_environment()
+    reader = Reader(settings)
+    metas = {name: _read_meta(haz_sol_id, each, settings) for name, each in LAYOUTS.items()}
+    known = next((_places(meta) for meta in metas.values() if meta is not None), ())
+    layouts = LAYOUTS.values() if layout is None else [layout]
+    found = [_find(haz_sol_id, each, metas[each.name], known, reader, settings) for each in layouts]
+    found = [one for one in found if one]
+    if not found:
+        where = f" in {layout.name}" if layout else ""
+        raise NotStoredError(
+            f"nothing is stored under {haz_sol_id!r}{where} at stage {settings.stage}: "
+            "`hazard-store status` lists what is"
+        )
+    for one in found:
+        _require_places(haz_sol_id, one)
+    expected = sum(one.record.items for one in found if one.record is not None)
+    items = meta_items = entries = 0
+    for one in found:
+        meta_items += _stop_readers(haz_sol_id, one, settings)
+        entries += _forget_chunks(haz_sol_id, one, settings)
+        for part in CURVE_PARTS:
+            for deleted in _delete_items(StoredCurves(haz_sol_id, one.layout, part, settings, reader), one.places):
+                items += deleted
+                if on_progress is not None:
+                    on_progress(items, expected)
+        if one.has_meta_items:
+            meta_items += meta_room.delete_meta(haz_sol_id, one.layout, settings)
+        if one.record is not None:
+            entries += Ledger(settings).delete(haz_sol_id, one.layout)
+    return DeleteReport(haz_sol_id, tuple(one.layout.name for one in found), items, meta_items, entries)
+
+
+def _find(
+    haz_sol_id: str, layout: Layout, meta: Meta | None, known: tuple[Place, ...], reader: Reader, settings: Settings
+) -> _Found:
+    places = known if meta is None else _places(meta)
+    ledger = Ledger(settings)
+    record, chunk_ids, has_v2_meta, has_items = None, set[str](), False, False
+    with suppress(TableMissingError):
+        record = ledger.calculation(haz_sol_id, layout)
+        chunk_ids = set(ledger.chunks(haz_sol_id, layout))
+    with suppress(TableMissingError):
+        has_v2_meta = layout.is_v2 and v2_fetching.find_calculation(haz_sol_id, settings) is not None
+    for part in CURVE_PARTS:
+        with suppress(TableMissingError):
+            stored = StoredCurves(haz_sol_id, layout, part, settings, reader)
+            has_items = has_items or next(stored.everything(places, keys_only=True), None) is not None
+    return _Found(
+        layout=layout,
+        places=places,
+        meta=meta,
+        has_meta_items=_has_meta_items(haz_sol_id, layout, settings, reader),
+        has_v2_meta=has_v2_meta,
+        record=record,
+        entries=len(chunk_ids),
+        has_chunks=bool(chunk_ids - {META_CHUNK}),
+        has_items=has_items,
+    )
+
+
+def _read_meta(haz_sol_id: str, layout: Layout, settings: Settings) -> Meta | None:
+    try:
+        return meta_room.read_meta(haz_sol_id, settings, layout)
+    except (NotStoredError, CorruptItemError, TableMissingError):
+        return None
+
+
+def _has_meta_items(haz_sol_id: str, layout: Layout, settings: Settings, reader: Reader) -> bool:
+    """Whether any meta item of a layout is there, be it a segment that lost its head."""
+    names = ("haz_sol_id", "entry")
+    table = table_name(CalculationMeta.table_base, settings)
+    with suppress(TableMissingError):
+        items = reader.query(table, names, haz_sol_id, prefix=layout.name, attributes=names)
+        return any(item["entry"]["S"].partition("#")[0] == layout.name for item in items)
+    return False
+
+
+def _places(meta: Meta) -> tuple[Place, ...]:
+    return tuple(place_of(meta, site) for site in range(len(meta.codes)))
+
+
+def _require_places(haz_sol_id: str, found: _Found) -> None:
+    """Refuse to forget a calculation whose items are somewhere in a `location` table, nobody knows where."""
+    by_bin = found.layout.partition.hash_attribute != "haz_sol_id"
+    if by_bin and found.has_chunks and not found.places:
+        source = f" from {found.record.source}" if found.record else ""
+        raise LedgerError(
+            f"the meta of {haz_sol_id!r} in {found.layout.name} is gone, and with it the bins in which its items are: "
+            f"store it again{source} in this layout, then delete it"
+        )
+
+
+def _stop_readers(haz_sol_id: str, found: _Found, settings: Settings) -> int:
+    """Say that the calculation is not whole any more; gives the number of V2 meta items removed."""
+    if found.meta is not None:
+        meta_room.mark_incomplete(haz_sol_id, found.layout, settings)
+    return meta_room.delete_v2_meta(haz_sol_id, settings) if found.has_v2_meta else 0
+
+
+def _forget_chunks(haz_sol_id: str, found: _Found, settings: Settings) -> int:
+    """Let the ledger know of no stored chunk; gives the number of entries removed for good."""
+    ledger = Ledger(settings)
+    if found.entries:
+        ledger.delete(haz_sol_id, found.layout)
+    if found.record is not None:
+        ledger.save_calculation(replace(found.record, status="failed", items=0, updated=now_text()))
+    return found.entries
+
+
+def _delete_items(stored: StoredCurves, places: Sequence[Place]) -> Iterator[int]:
+    """Delete every item that is there, in batches; gives the size of each batch when it is acknowledged."""
+
+    def batches() -> Iterator[list[Key]]:
+        with suppress(TableMissingError):
+            items = stored.everything(places, keys_only=True)
+            while batch := [(item.hash_key, item.range_key) for item in islice(items, MAX_DELETE_KEYS)]:
+                yield batch
+
+    under_way: set[Future[int]] = set()
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="delete") as pool:
+        for batch in batches():
+            under_way.add(pool.submit(_delete_batch, stored, batch))
+            if len(under_way) >= 2 * CONNECTIONS:
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in under_way)
+
+
+def _delete_batch(stored: StoredCurves, keys: list[Key]) -> int:
+    stored.reader.delete(stored.table, stored.key_names, keys)
+    return len(keys)
