@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from hazard_store.names import CURVE_PARTS, CurvePart, rlz_to_text
 
 # How many valid names a refusal offers.
 _CHOICES = 5
+
+# `[-41.500~175.250]`
+_NORMALISED_CODE = re.compile(r"\[(-?[\d.]+)~(-?[\d.]+)\]")
 
 SitesLike = str | Sequence[str] | pd.Series | pd.DataFrame
 """Site codes; or a frame with columns ``lat`` and ``lon``, each row answered by its nearest site."""
@@ -82,7 +86,25 @@ def _select_sites(meta: Meta, sites: SitesLike | None, near: tuple[float, float]
         return sorted({nearest_site(meta.lat, meta.lon, lat, lon) for lat, lon in places})
     if codes is None:
         return list(range(len(meta.codes)))
+    known = set(meta.codes)
+    for code in codes:
+        # A code that is a place is best answered by the places next to it.
+        if (place := code_to_place(code)) is not None and code not in known:
+            nearest = np.argsort(_distance_measure(meta.lat, meta.lon, *place), kind="stable")[:_CHOICES]
+            choices = ", ".join(meta.codes[site] for site in nearest)
+            raise UsageError(
+                f"{meta.haz_sol_id} has no site {code!r}: nearest of its {len(meta.codes):,} are {choices}"
+            )
     return find_all("site", codes, meta.codes, meta.haz_sol_id)
+
+
+def code_to_place(code: str) -> tuple[float, float] | None:
+    """``'[-41.500~175.250]' -> (-41.5, 175.25)``; None for a code of another form."""
+    match = _NORMALISED_CODE.fullmatch(code)
+    try:
+        return None if match is None else (float(match[1]), float(match[2]))
+    except ValueError:
+        return None
 
 
 def check_sites(
@@ -122,10 +144,17 @@ def nearest_site(lats: npt.NDArray[np.float64], lons: npt.NDArray[np.float64], l
     """
     if not (-90.0 <= lat <= 90.0 and -180.0 <= lon <= 360.0):
         raise UsageError(f"{lat:g},{lon:g} is no place: latitude -90 to 90, longitude -180 to 360 degrees")
-    # The haversine form, which is exact for near places: the chord's square, and the nearest chord is the nearest arc.
+    return int(np.argmin(_distance_measure(lats, lons, lat, lon)))
+
+
+def _distance_measure(
+    lats: npt.NDArray[np.float64], lons: npt.NDArray[np.float64], lat: float, lon: float
+) -> npt.NDArray[np.float64]:
+    """Give the haversine of the great-circle distances: it grows as they do, and is exact for near places."""
     phi, phis = np.radians(lat), np.radians(lats)
-    square = np.sin((phis - phi) / 2.0) ** 2 + np.cos(phi) * np.cos(phis) * np.sin(np.radians(lons - lon) / 2.0) ** 2
-    return int(np.argmin(square))
+    across = np.cos(phi) * np.cos(phis) * np.sin(np.radians(lons - lon) / 2.0) ** 2
+    measure: npt.NDArray[np.float64] = np.sin((phis - phi) / 2.0) ** 2 + across
+    return measure
 
 
 def as_texts(texts: str | Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,20 @@ from hazard_store.layouts import layout_from_names
 from hazard_store.layouts.partition import KIND_ATTRIBUTE
 from hazard_store.names import CURVE_PARTS, CurvePart
 from hazard_store.rows import CurveRow
-from hazard_store.selection import SitesLike, as_texts, check_sites, find_all, nearest_site, rlzs_to_texts
+from hazard_store.selection import (
+    SitesLike,
+    as_texts,
+    check_sites,
+    code_to_place,
+    find_all,
+    nearest_site,
+    rlzs_to_texts,
+)
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import translated
 from hazard_store.storage.models import V2Meta, bind
 from hazard_store.storage.reader import Item, Reader
 from hazard_store.stored import Place, StoredCurves, StoredItem
-
-# `[-41.500~175.250]`
-_CODE = re.compile(r"\[(-?[\d.]+)~(-?[\d.]+)\]")
 
 
 @dataclass(frozen=True)
@@ -148,10 +152,10 @@ def _codes(calculation: V2Calculation, sites: SitesLike | None, near: tuple[floa
     places, codes = check_sites(sites, near)
     if places is None:
         return _checked("site", codes, calculation.codes, calculation.haz_sol_id)
-    known = [(code, match) for code in calculation.codes or () if (match := _CODE.fullmatch(code))]
+    known = [(code, place) for code in calculation.codes or () if (place := code_to_place(code)) is not None]
     if not known:
         raise UsageError(f"the V2 meta of {calculation.haz_sol_id} does not say where its sites are: name them by code")
-    lats, lons = (np.array([float(match[axis]) for _, match in known]) for axis in (1, 2))
+    lats, lons = np.array([place for _, place in known]).T
     return sorted({known[nearest_site(lats, lons, *place)][0] for place in places})
 
 

@@ -240,9 +240,11 @@ def _unequal(path: str, expected: Any, got: Any) -> Iterator[tuple[str, object, 
     elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
         for number, (want, have) in enumerate(zip(expected, got, strict=True)):
             yield from _unequal(f"{path}[{number}]", want, have)
+    elif isinstance(expected, dict) and isinstance(got, dict):
+        # Other names, or the same in another order, which is the order of the IMTs.
+        yield path, list(expected), list(got)
     elif expected != got:
-        both_objects = isinstance(expected, dict) and isinstance(got, dict)
-        yield (path, list(expected), list(got)) if both_objects else (path, expected, got)
+        yield path, expected, got
 
 
 def _short(value: object) -> str:

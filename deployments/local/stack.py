@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -103,8 +104,9 @@ class Stack:
             return services
 
     def _start_database(self, port: int) -> int:
-        log_path = self.state_dir / "database.log"
-        return DynamoDbLocal.start(port, self.state_dir / _DATABASE, detached=True, log_path=log_path).pid
+        work_dir = self.state_dir / f"{_DATABASE}-run"
+        shutil.rmtree(work_dir, ignore_errors=True)
+        return DynamoDbLocal.start(port, self.state_dir / _DATABASE, detached=True, work_dir=work_dir).pid
 
     def _start_prefect(self, port: int) -> int:
         return PrefectServer.start(home=self.state_dir / _PREFECT, port=port, detached=True).pid

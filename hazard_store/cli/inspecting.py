@@ -23,49 +23,42 @@ MAX_ROWS = 10
 @json_option
 @click.pass_context
 def inspect(
-    context: click.Context, source: str, parent: str | None, sites: str, trust_imt_order: bool, as_json: bool
+    context: click.Context, source: str, parent: str | None, sites: Any, trust_imt_order: bool, as_json: bool
 ) -> None:
-    """Say what is in a calculation and whether it can be stored, touching no database.
+    """Say what is in a calculation, and if it can be stored.
+
+    No database is touched.
 
     SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
     engine. An OpenQuake file that cannot be stored is described all the same; then the exit code is 2.
     """
-    from hazard_store.errors import NotStorableError
     from hazard_store.oq import open_calculation
 
     with open_calculation(
-        source, parent=parent, sites=_site_codes(sites), trust_imt_order=trust_imt_order, strict=False
+        source, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=False
     ) as calculation:
-        refusals = list(calculation.refusals)
-        if not refusals:
-            try:
-                calculation.check_curves()
-            except NotStorableError as exc:
-                refusals.append(exc.reason)
-        document = calculation.describe() | {"storable": not refusals, "warnings": list(calculation.warnings)}
-        path = calculation.source
+        document = calculation.describe()
+        refusals, warnings, path = calculation.refusals, calculation.warnings, calculation.source
     if as_json:
         put_json(document)
     else:
-        put_report(path, document, refusals)
+        storable = f"no: {'; '.join(refusals)}" if refusals else "yes"
+        put_report(
+            [("calculation", path)], document, [("storable", storable), *(("warning", text) for text in warnings)]
+        )
     if refusals:
         error(f"{path}: {'; '.join(refusals)}")
         context.exit(EXIT_USAGE)
 
 
-def _site_codes(sites: str) -> Any:
-    """The option's word as the library's literal; click let only those through."""
-    return sites
-
-
-def put_report(path: str, document: dict[str, Any], refusals: list[str]) -> None:
-    """Print a description for reading."""
+def put_report(head: list[tuple[str, str]], document: dict[str, Any], tail: list[tuple[str, str]]) -> None:
+    """Print a description of a calculation for reading: its fields between `head` and `tail`, then short tables."""
     sites, imtls, realisations = document["sites"], document["imtls"], document["realisations"]
     time = document["investigation_time"]
     levels = {len(values) for values in imtls.values()}
     put_fields(
         [
-            ("calculation", path),
+            *head,
             ("engine", document["engine_version"] or "unknown"),
             ("mode", document["calculation_mode"] or "unknown"),
             ("investigation time", "unknown" if time is None else f"{time:g} years"),
@@ -73,8 +66,7 @@ def put_report(path: str, document: dict[str, Any], refusals: list[str]) -> None
             ("IMTs", f"{len(imtls)}, {' or '.join(f'{n}' for n in sorted(levels)) or 'no'} levels each"),
             ("statistics", f"{', '.join(document['stats']) or 'none'}{_shape(document['curves']['stats'])}"),
             ("realisations", f"{len(realisations):,}{_shape(document['curves']['realisations'])}"),
-            ("storable", f"no: {'; '.join(refusals)}" if refusals else "yes"),
-            *(("warning", text) for text in document["warnings"]),
+            *tail,
         ]
     )
     if imtls:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from hazard_store.layouts import Layout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -14,38 +17,38 @@ ENCODINGS = ("packed", "list")
 PARTITIONS = ("solution", "location")
 
 
-class LatLon(click.ParamType):
-    """A place, written ``LAT,LON`` in degrees."""
+def lat_lon(text: str) -> tuple[float, float]:
+    """``'-41.3,174.8' -> (-41.3, 174.8)``, degrees.
 
-    name = "LAT,LON"
+    Raises
+    ------
+    click.BadParameter
+        If it is not that, or no place on Earth.
+    """
+    try:
+        lat, lon = (float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not LAT,LON in degrees, such as -41.3,174.8") from None
+    if not (-90 <= lat <= 90 and -180 <= lon <= 360):
+        raise click.BadParameter(f"{text!r} is no place: latitude -90 to 90, longitude -180 to 360 degrees")
+    return lat, lon
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
-        """Text to two numbers within the globe."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            lat, lon = (float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not LAT,LON in degrees, such as -41.3,174.8", param, ctx)
-        if not (-90 <= lat <= 90 and -180 <= lon <= 360):
-            self.fail(f"{value!r} lies outside latitudes -90 to 90 and longitudes -180 to 180", param, ctx)
-        return lat, lon - 360 if lon > 180 else lon
 
+def positive_number(text: str) -> float:
+    """Read a finite number above zero.
 
-class PositiveNumber(click.ParamType):
-    """A finite number above zero."""
-
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Text to number."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is not a number above 0", param, ctx)
-        return number
+    Raises
+    ------
+    click.BadParameter
+        If it is not that.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise click.BadParameter(f"{text!r} is not a number above 0")
+    return number
 
 
 def example(*lines: str) -> str:
@@ -140,5 +143,16 @@ def place_options(function: F) -> F:
     function = click.option("--imt", "imts", multiple=True, metavar="IMT", help="An IMT, such as PGA; repeatable.")(
         function
     )
-    function = click.option("--near", type=LatLon(), help="The site nearest to a place, in degrees.")(function)
+    function = click.option("--near", type=lat_lon, metavar="LAT,LON", help="The site nearest to a place, in degrees.")(
+        function
+    )
     return click.option("--site", "sites", multiple=True, metavar="CODE", help="A site's code; repeatable.")(function)
+
+
+def pick_layout(encoding: str | None, partition: str | None) -> Layout | None:
+    """Give the layout that a command names; where it names only half of it, the other half is the default's."""
+    if encoding is None and partition is None:
+        return None
+    from hazard_store.layouts import layout_from_names
+
+    return layout_from_names(encoding or ENCODINGS[0], partition or PARTITIONS[0])

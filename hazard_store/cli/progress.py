@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hazard_store.cli.output import count, duration, note, on_terminal, put
 
@@ -35,6 +36,7 @@ class StoreProgress:
         self.failed = 0
         self._started = 0.0
         self._left: dict[Part, int] = {}
+        self._failed_items = 0
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +48,9 @@ class StoreProgress:
         """Take the plan; the clock starts."""
         self.plan = plan
         self._started = self._clock()
-        self._left = {"meta": 1}
-        for chunk in plan.todo:
-            self._left[chunk.part] = self._left.get(chunk.part, 0) + 1
+        for chunk in plan.steps():
+            part: Part = "meta" if chunk is None else chunk.part
+            self._left[part] = self._left.get(part, 0) + 1
         self.show_start(plan)
 
     def advance(self, outcome: ChunkOutcome) -> None:
@@ -58,6 +60,8 @@ class StoreProgress:
             self.wcu += outcome.metrics.wcu
         else:
             self.failed += 1
+            todo = self.plan.todo if self.plan is not None else ()
+            self._failed_items += sum(chunk.items for chunk in todo if chunk.id == outcome.chunk_id)
         self._left[outcome.part] = self._left.get(outcome.part, 1) - 1
         self.show_chunk(outcome, part_ended=self._left[outcome.part] <= 0)
 
@@ -75,8 +79,9 @@ class StoreProgress:
         """Where the run is, in one line."""
         total = self.plan.items_todo if self.plan is not None else 0
         text = f"{self.items:,} of {total:,} items, {self.items_per_sec:,.0f} items/s, {self.wcu:,.0f} WCU"
-        if 0 < self.items < total:
-            text += f", {duration((total - self.items) / self.items_per_sec)} left"
+        left = total - self.items - self._failed_items
+        if self.items and left > 0:
+            text += f", {duration(left / self.items_per_sec)} left"
         return text + (f", {count(self.failed, 'chunk')} failed" if self.failed else "")
 
     def show_start(self, plan: StorePlan) -> None:
@@ -154,33 +159,67 @@ class ProgressBar(StoreProgress):
 
 
 class ScriptLines(StoreProgress):
-    """What the team's ``store_hazard -v`` printed: ``Begin saving meta`` / ``Done saving meta, took 0.56 secs``."""
+    """What the team's ``store_hazard -v`` printed: ``Begin saving meta`` / ``Done saving meta, took 0.56 secs``.
 
-    TITLES: dict[Part, str] = {"meta": "meta", "stats": "stats (V2)", "realisations": "realisations (V2)"}
+    Parameters
+    ----------
+    skipped : dict of part to str
+        Parts that are not to be stored, and why.
+    """
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    TITLES: ClassVar[dict[Part, str]] = {"meta": "meta", "stats": "stats (V2)", "realisations": "realisations (V2)"}
+
+    def __init__(self, skipped: dict[Part, str], clock: Clock = time.monotonic) -> None:
         super().__init__(clock)
+        self._skipped = skipped
+        self._coming: list[Part] = []
         self._part_started = 0.0
+        self._failed_before = 0
 
     def show_start(self, plan: StorePlan) -> None:
         """The meta comes first."""
-        self._begin_part("meta")
+        self._coming = list(self.TITLES)
+        self._begin_next()
 
     def show_chunk(self, outcome: ChunkOutcome, *, part_ended: bool) -> None:
-        """End a part with its last chunk, and begin the next that has any."""
-        if not part_ended or self.plan is None:
-            return
-        if any(outcome.part == chunk.part for chunk in self.plan.todo) or outcome.part == "meta":
+        """End a part with its last chunk, and begin the next."""
+        if part_ended:
             took = self._clock() - self._part_started
-            verb = "Failed" if self.failed else "Done"
+            verb = "Failed" if self.failed > self._failed_before else "Done"
             put(f"{verb} saving {self.TITLES[outcome.part]}, took {took:.2f} secs")
-        remaining = [part for part in ("stats", "realisations") if self._left.get(part, 0) > 0]
-        if remaining:
-            self._begin_part("stats" if remaining[0] == "stats" else "realisations")
+            self._begin_next()
 
-    def _begin_part(self, part: Part) -> None:
+    def _begin_next(self) -> None:
+        """Begin the next part that has something left to store, and say why others have not."""
         self._part_started = self._clock()
-        put(f"Begin saving {self.TITLES[part]}")
+        self._failed_before = self.failed
+        while self._coming:
+            part = self._coming.pop(0)
+            if self._left.get(part, 0) > 0:
+                put(f"Begin saving {self.TITLES[part]}")
+                return
+            put(f"Skipping {self.TITLES[part]}: {self._skipped.get(part, 'stored before')}")
+
+
+class CountLines:
+    """Shows how far a verify or a delete is: a line every few seconds.
+
+    Parameters
+    ----------
+    verb : str
+        What happens to the items, such as ``compared``.
+    """
+
+    def __init__(self, verb: str, clock: Clock = time.monotonic) -> None:
+        self._verb = verb
+        self._clock = clock
+        self._last_line = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take the items so far, and all there are (0 if that is not known)."""
+        if self._clock() - self._last_line >= LINE_EVERY_SECS:
+            note(f"{done:,}{f' of {total:,}' if total else ''} items {self._verb}")
+            self._last_line = self._clock()
 
 
 def start_line(plan: StorePlan) -> str:
@@ -195,6 +234,4 @@ def start_line(plan: StorePlan) -> str:
 
 def choose_progress() -> StoreProgress:
     """A bar where stderr is a terminal, lines elsewhere."""
-    import sys
-
     return ProgressBar() if on_terminal(sys.stderr) else ProgressLines()

@@ -1,4 +1,4 @@
-"""``status`` and ``rerun``: what the ledger knows, and storing what it misses."""
+"""``status``: what the ledger knows of what is stored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hazard_store.cli.entry import CONTEXT_SETTINGS, EXIT_FAILED
-from hazard_store.cli.options import cluster_options, example, json_option, layout_options
+from hazard_store.cli.entry import CONTEXT_SETTINGS
+from hazard_store.cli.options import example, json_option
 from hazard_store.cli.output import count, note, put, put_fields, put_json, put_table
-from hazard_store.cli.runner import check_cluster
-from hazard_store.cli.storing import report_to_json, rerun_command, store_one
-from hazard_store.errors import SourceChangedError, UsageError
+from hazard_store.cli.storing import rerun_command
 
 if TYPE_CHECKING:
     from hazard_store.ledger import CalculationRecord, ChunkRecord, Ledger
@@ -86,7 +84,10 @@ def standing_of(ledger: Ledger, record: CalculationRecord) -> Standing:
 @click.argument("haz_sol_id", required=False, metavar="[ID]")
 @json_option
 def status(haz_sol_id: str | None, as_json: bool) -> None:
-    """List what is stored; with an ID, its chunks, errors and throughput, and the command that mends it."""
+    """List what is stored, or how one calculation stands.
+
+    With an ID: its chunks by part, errors, throughput, and the command that mends it.
+    """
     from hazard_store.ledger import Ledger
     from hazard_store.settings import Settings
 
@@ -200,114 +201,3 @@ def _put_standing(standing: Standing) -> None:
     if standing.mend:
         alive = ", unless a run is under way" if standing.of("running") else ""
         put(f"mend it with: {standing.mend}{alive}")
-
-
-@click.command(
-    context_settings=CONTEXT_SETTINGS,
-    epilog=example(
-        "hazard-store rerun NZ-2026-A",
-        "hazard-store rerun NZ-2026-A --chunk realisations:04000-06000 --cluster none",
-    ),
-)
-@click.argument("haz_sol_id", metavar="ID")
-@click.option(
-    "--chunk",
-    "chunks",
-    multiple=True,
-    metavar="CHUNK",
-    help="Store this chunk, even if it is done: an id that `status` shows, or meta, stats, realisations; repeatable.",
-)
-@layout_options(chosen=False)
-@cluster_options
-@json_option
-@click.pass_context
-def rerun(
-    context: click.Context,
-    haz_sol_id: str,
-    chunks: tuple[str, ...],
-    encoding: str | None,
-    partition: str | None,
-    cluster: str,
-    workers: int | None,
-    as_json: bool,
-) -> None:
-    """Store the failed and missing chunks of a calculation, or those named, from the file it was stored from."""
-    from hazard_store.ledger import META_CHUNK, Ledger
-    from hazard_store.planning import select_chunks
-    from hazard_store.settings import Settings
-    from hazard_store.storing import StoreReport, StoreRequest
-
-    check_cluster(cluster)
-    settings = Settings.from_environment()
-    ledger = Ledger(settings)
-    ledger.require_calculation(haz_sol_id)
-    found = [standing_of(ledger, record) for record in ledger.calculations(haz_sol_id)]
-    standing = choose_standing(found, encoding, partition, by_name=bool(chunks))
-    record = standing.record
-    select_chunks(record.plan(), [name for name in chunks if name != META_CHUNK])
-    if standing.is_complete and not chunks:
-        number = len(record.plan())
-        note(f"nothing to do: {count(number, 'chunk')} of {haz_sol_id} ({record.layout}) and its meta are stored")
-        report = StoreReport(record.haz_sol_id, record.layout, record.run_id, True, number, number, (), 0.0)
-    else:
-        _require_same_file(record)
-        words = record.layout.split("+")
-        request = StoreRequest(
-            source=record.source,
-            haz_sol_id=record.haz_sol_id,
-            parts=record.parts,
-            chunks=chunks,
-            encoding=words[0],
-            partition=words[1],
-            sites="normalised" if record.sites == "normalised" else "auto",
-            parent=record.parent,
-            trust_imt_order=record.trust_imt_order,
-        )
-        report = store_one(request, settings, cluster, workers)
-    if as_json:
-        put_json(report_to_json(report))
-    if report.failed:
-        context.exit(EXIT_FAILED)
-
-
-def choose_standing(found: list[Standing], encoding: str | None, partition: str | None, *, by_name: bool) -> Standing:
-    """Pick the layout that is meant: the one named, the only one, or the only one that is not complete.
-
-    Raises
-    ------
-    UsageError
-        If none fits, or several do.
-    """
-    fitting = [
-        standing
-        for standing in found
-        if all(
-            word in (None, s) for word, s in zip((encoding, partition), standing.record.layout.split("+"), strict=True)
-        )
-    ]
-    if not fitting:
-        stored = ", ".join(standing.record.layout for standing in found)
-        raise UsageError(f"{found[0].record.haz_sol_id} is not stored in that layout, but in {stored}")
-    open_ones = fitting if by_name else [standing for standing in fitting if not standing.is_complete]
-    if len(open_ones) > 1:
-        layouts = ", ".join(standing.record.layout for standing in open_ones)
-        raise UsageError(f"{found[0].record.haz_sol_id} is stored as {layouts}: choose with --encoding and --partition")
-    return open_ones[0] if open_ones else fitting[0]
-
-
-def _require_same_file(record: CalculationRecord) -> None:
-    """A rerun fills gaps; chunks of another file between those that are stored would be worse than the gap."""
-    from hazard_store.oq import open_calculation
-
-    with open_calculation(
-        record.source,
-        parent=record.parent,
-        sites="normalised" if record.sites == "normalised" else "auto",
-        trust_imt_order=record.trust_imt_order,
-    ) as calculation:
-        if calculation.fingerprint != record.fingerprint:
-            raise SourceChangedError(
-                f"the file is not the one that {record.haz_sol_id} was stored from: store it anew with "
-                "`hazard-store store`",
-                source=record.source,
-            )

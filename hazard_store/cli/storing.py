@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,16 @@ import click
 
 from hazard_store.cli.entry import CONTEXT_SETTINGS, EXIT_FAILED, EXIT_INTERRUPTED
 from hazard_store.cli.options import (
-    PositiveNumber,
     cluster_options,
     example,
     id_option,
     json_option,
     layout_options,
+    positive_number,
     source_options,
 )
 from hazard_store.cli.output import count, error, note, put_json, warn
-from hazard_store.cli.progress import choose_progress
+from hazard_store.cli.progress import StoreProgress, choose_progress
 from hazard_store.cli.runner import check_cluster, run_store
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.names import PARTS, haz_sol_id_from_text
@@ -44,7 +45,9 @@ STEM = "{stem}"
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Store only this; repeatable.")
 @layout_options(chosen=True)
 @cluster_options
-@click.option("--max-wcu", type=PositiveNumber(), help="Write units per second that the run may use, all workers.")
+@click.option(
+    "--max-wcu", type=positive_number, metavar="N", help="Write units per second that the run may use, all workers."
+)
 @source_options
 @json_option
 @click.pass_context
@@ -89,8 +92,7 @@ def store(
         )
         for source, name in zip(sources, ids_of(sources, haz_sol_id), strict=True)
     ]
-    for request in requests:
-        check_source(request)
+    check_requests(requests, settings)
     reports = [store_one(request, settings, cluster, workers) for request in requests]
     if as_json:
         documents = [report_to_json(report) for report in reports]
@@ -120,17 +122,34 @@ def ids_of(sources: tuple[str, ...], haz_sol_id: str) -> list[str]:
     return ids
 
 
-def check_source(request: StoreRequest) -> None:
-    """Refuse a file that cannot be stored before a cluster starts, or another file of the command is stored."""
+def check_requests(requests: Sequence[StoreRequest], settings: Settings) -> None:
+    """Refuse what can be seen at once, before a cluster starts, or another file of the command is stored.
+
+    Raises
+    ------
+    HazardStoreError
+        If a file cannot be read, or the store cannot be reached or has no tables.
+    """
+    from hazard_store.ledger import Ledger
     from hazard_store.oq import open_calculation
 
-    open_calculation(
-        request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
-    ).close()
+    for request in requests:
+        open_calculation(
+            request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
+        ).close()
+    Ledger(settings).calculations(requests[0].haz_sol_id)
 
 
 def store_one(request: StoreRequest, settings: Settings, cluster: str, workers: int | None) -> StoreReport:
-    """Store one calculation and say how it ended.
+    """Store one calculation, show how it goes, and say how it ended; errors are those of ``run_to_end``."""
+    with choose_progress() as progress:
+        return run_to_end(lambda: run_store(request, settings, cluster, workers, progress), progress, cluster=cluster)
+
+
+def run_to_end(
+    start: Callable[[], StoreReport], progress: StoreProgress, *, cluster: str, quiet: bool = False
+) -> StoreReport:
+    """Run a store and say how it ended.
 
     Raises
     ------
@@ -140,30 +159,34 @@ def store_one(request: StoreRequest, settings: Settings, cluster: str, workers: 
         If writing had begun and the run could not end in order.
     """
     again = "what is stored stays; run the same command again for the rest"
-    with choose_progress() as progress:
-        try:
-            report = run_store(request, settings, cluster, workers, progress)
-        except KeyboardInterrupt:
-            progress.close()
-            error(f"interrupted: {again}" if progress.plan is not None else "interrupted")
-            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-        except HazardStoreError as exc:
-            if progress.plan is None:
-                raise
-            progress.close()
-            error(f"{exc}; {again}")
-            raise click.exceptions.Exit(EXIT_FAILED) from exc
+    try:
+        report = start()
+    except KeyboardInterrupt:
+        progress.close()
+        error(f"interrupted: {again}" if progress.plan is not None else "interrupted")
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+    except HazardStoreError as exc:
+        progress.close()
+        if progress.plan is None:
+            raise
+        error(f"{exc}; {again}")
+        raise click.exceptions.Exit(EXIT_FAILED) from exc
+    progress.close()
     for text in report.warnings:
         warn(text)
     if report.failed:
         error(failure_line(report, cluster))
-    else:
+    elif not quiet:
         note(done_line(report))
     return report
 
 
 def done_line(report: StoreReport) -> str:
     """Say what a run stored."""
+    if report.complete and not report.outcomes:
+        return (
+            f"{report.haz_sol_id} ({report.layout}) is complete: its {count(report.chunks, 'chunk')} were stored before"
+        )
     state = "complete" if report.complete else "not complete yet, as parts of it were not asked for or are missing"
     skipped = f", {count(report.skipped, 'chunk')} stored before" if report.skipped else ""
     totals = report.totals()

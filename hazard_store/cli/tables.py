@@ -9,6 +9,7 @@ import click
 from hazard_store.cli.entry import CONTEXT_SETTINGS
 from hazard_store.cli.options import example, json_option
 from hazard_store.cli.output import count, note, on_terminal, put, put_json, put_table
+from hazard_store.errors import UsageError
 
 
 @click.group(
@@ -19,14 +20,20 @@ from hazard_store.cli.output import count, note, on_terminal, put, put_json, put
 )
 @click.pass_context
 def tables(context: click.Context) -> None:
-    """Make, drop or list the tables of the stage that HAZARD_STORE_STAGE names."""
+    """Make, drop or list the tables.
+
+    They are those of the stage that HAZARD_STORE_STAGE names.
+    """
     if context.invoked_subcommand is None:
         raise click.UsageError("say what to do: tables create, tables drop or tables list", context)
 
 
 @tables.command(context_settings=CONTEXT_SETTINGS, epilog=example("hazard-store tables create"))
 def create() -> None:
-    """Make the tables of all layouts that are missing, billed by request."""
+    """Make the tables that are missing, of all layouts.
+
+    They are billed by request.
+    """
     from hazard_store.settings import Settings
     from hazard_store.storage.tables import create_tables
 
@@ -40,7 +47,7 @@ def create() -> None:
 @tables.command(context_settings=CONTEXT_SETTINGS, epilog=example("hazard-store tables drop --yes"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def drop(yes: bool) -> None:
-    """Drop the tables of the stage with everything that is stored in them."""
+    """Drop the tables with everything that is stored in them."""
     from hazard_store.settings import Settings
     from hazard_store.storage.tables import drop_tables, list_tables
 
@@ -61,7 +68,10 @@ def drop(yes: bool) -> None:
 @tables.command("list", context_settings=CONTEXT_SETTINGS, epilog=example("hazard-store tables list"))
 @json_option
 def list_(as_json: bool) -> None:
-    """List the tables of the stage; AWS renews its counts every six hours."""
+    """List the tables with the number of their items.
+
+    AWS renews these counts every six hours.
+    """
     from dataclasses import asdict
 
     from hazard_store.settings import Settings
@@ -79,18 +89,19 @@ def list_(as_json: bool) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask before something is lost.
+    """Ask before something is lost; where nobody looks, ``yes |`` answers as well.
 
     Raises
     ------
-    click.UsageError
-        If the answer is no, or nobody is there to give one.
+    UsageError
+        If the answer is no, or there is none.
     """
-    try:
+    if on_terminal(sys.stdin):
         agreed = click.confirm(question, err=True)
-    except click.Abort:
-        if on_terminal(sys.stdin):
-            raise
-        raise click.UsageError("nobody confirmed it: add --yes") from None
+    else:
+        answer = sys.stdin.readline().strip().lower()
+        if not answer:
+            raise UsageError(f"not confirmed, nothing was removed: {question} Add --yes")
+        agreed = answer in ("y", "yes")
     if not agreed:
-        raise click.UsageError("not confirmed, nothing was removed")
+        raise UsageError("not confirmed, nothing was removed")

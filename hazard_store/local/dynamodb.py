@@ -34,7 +34,7 @@ _LOST_PORT = "java.net.BindException"
 class DynamoDbLocal:
     """A running DynamoDB Local; `DynamoDbLocal.start` makes one."""
 
-    def __init__(self, process: LocalProcess, port: int, scratch_dir: Path) -> None:
+    def __init__(self, process: LocalProcess, port: int, scratch_dir: Path | None) -> None:
         self._process = process
         self._scratch_dir = scratch_dir
         self.port = port
@@ -47,7 +47,7 @@ class DynamoDbLocal:
         *,
         max_heap_mb: int = 1024,
         detached: bool = False,
-        log_path: Path | None = None,
+        work_dir: Path | None = None,
         timeout_secs: float = _START_TIMEOUT_SECS,
     ) -> Self:
         """Start it, fetching it first where it is not there, and return when it answers.
@@ -62,8 +62,8 @@ class DynamoDbLocal:
             Bound of the Java heap; tables in memory need it.
         detached : bool
             Leave it running when this process ends.
-        log_path : Path, optional
-            Takes what it prints; by default a temporary file that goes when it is stopped.
+        work_dir : Path, optional
+            Takes its log and temporary files; by default a temporary folder that goes when it is stopped.
         timeout_secs : float
             How long to wait for its first answer.
 
@@ -85,22 +85,25 @@ class DynamoDbLocal:
             data_dir = data_dir.absolute()
             data_dir.mkdir(parents=True, exist_ok=True)
             storage = ["-dbPath", str(data_dir)]
-        scratch_dir = Path(
-            tempfile.mkdtemp(prefix="dynamodb-local-", dir=None if log_path is None else log_path.parent)
-        )
+        # A folder of our own goes when it is stopped, but stays when it did not start: it holds the log.
+        scratch_dir = None
+        if work_dir is None:
+            work_dir = scratch_dir = Path(tempfile.mkdtemp(prefix="dynamodb-local-"))
+        work_dir = work_dir.absolute()
+        work_dir.mkdir(parents=True, exist_ok=True)
         command = [
             str(java),
             f"-Xmx{max_heap_mb}m",
-            # What Java leaves in temporary files (statistics, a native library, dumps of a crash) goes when it is stopped.
             "-XX:-UsePerfData",
-            f"-Djava.io.tmpdir={scratch_dir}",
+            # It leaves a native library among the temporary files of each run.
+            f"-Djava.io.tmpdir={work_dir}",
             f"-Djava.library.path={home / 'DynamoDBLocal_lib'}",
             "-jar",
             str(home / "DynamoDBLocal.jar"),
             *("-port", str(port), "-sharedDb", "-disableTelemetry", *storage),
         ]
-        log_path = log_path or scratch_dir / "log.txt"
-        process = LocalProcess("DynamoDB Local", command, log_path=log_path, cwd=scratch_dir, detached=detached)
+        log_path = work_dir / "log.txt"
+        process = LocalProcess("DynamoDB Local", command, log_path=log_path, cwd=work_dir, detached=detached)
         process.wait_until(lambda: _answers(port, process), timeout_secs=timeout_secs)
         return cls(process, port, scratch_dir)
 
@@ -117,7 +120,8 @@ class DynamoDbLocal:
     def stop(self) -> None:
         """End it; a second call does nothing."""
         self._process.stop(grace_secs=_GRACE_SECS)
-        shutil.rmtree(self._scratch_dir, ignore_errors=True)
+        if self._scratch_dir is not None:
+            shutil.rmtree(self._scratch_dir, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

@@ -80,18 +80,20 @@ def test_taken_port_is_named(dynamodb_endpoint: str) -> None:
         DynamoDbLocal.start(port)
 
 
-def test_port_that_is_taken_while_starting(dynamodb_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_that_is_taken_while_starting(
+    dynamodb_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     port = int(dynamodb_endpoint.rpartition(":")[2])
     monkeypatch.setattr(dynamodb, "is_port_free", lambda port: True)
     monkeypatch.setattr(dynamodb, "http_status", lambda port, path: None)
     with pytest.raises(LocalServiceError, match=f"another process took port {port}"):
-        DynamoDbLocal.start(port, max_heap_mb=HEAP_MB)
+        DynamoDbLocal.start(port, max_heap_mb=HEAP_MB, work_dir=tmp_path)
 
 
-def test_database_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(dynamodb, "ensure_dynamodb_local", lambda: Path("/no/such/folder"))
     with pytest.raises(LocalServiceError, match=r"DynamoDB Local ended with exit code 1 .*Unable to access jarfile"):
-        DynamoDbLocal.start()
+        DynamoDbLocal.start(work_dir=tmp_path)
 
 
 def test_prefect_server_answers_and_is_where_clients_report(prefect_server: PrefectServer) -> None:
