@@ -24,7 +24,15 @@ from typing import Literal, Protocol
 import numpy as np
 
 from hazard_store import digest, ledger, meta
-from hazard_store.errors import CredentialsError, HazardStoreError, SourceChangedError, TableMissingError, UsageError
+from hazard_store.errors import (
+    CorruptItemError,
+    CredentialsError,
+    HazardStoreError,
+    NotStoredError,
+    SourceChangedError,
+    TableMissingError,
+    UsageError,
+)
 from hazard_store.layouts import CurveBlock, Layout, layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, PARTS, ChunkId, CurvePart, HazSolId, Part, haz_sol_id_from_text, rlz_to_text
@@ -313,15 +321,24 @@ def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
     )
     if same and earlier is not None:
         record = replace(record, created=earlier.created)
+    # The ledger may have the meta as done, and the meta be lost or damaged since.
+    meta_stands = is_done(records.get(META_CHUNK), job.identity) and _stored_meta(job) is not None
     meta_as_before = replace(record, **{name: getattr(earlier, name) for name in _NOT_IN_META}) if earlier else None
     return StorePlan(
         job=replace(job, parts=record.parts),
         record=record,
         chunks=tuple(chunks),
         todo=tuple(todo),
-        meta_todo=meta_as_before != earlier or not is_done(records.get(META_CHUNK), job.identity),
+        meta_todo=meta_as_before != earlier or not meta_stands,
         warnings=warnings,
     )
+
+
+def _stored_meta(job: StoreJob) -> meta.Meta | None:
+    try:
+        return meta.read_meta(job.haz_sol_id, job.settings, job.layout)
+    except (NotStoredError, CorruptItemError):
+        return None
 
 
 def is_done(record: ChunkRecord | None, identity: str) -> bool:
@@ -477,8 +494,8 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
     needed = [META_CHUNK, *(chunk.id for chunk in plan.record.plan())]
     complete = all(is_done(done.get(chunk_id), job.identity) for chunk_id in needed)
     warnings = list(plan.warnings)
-    if complete and (plan.todo or plan.meta_todo):
-        stored = meta.read_meta(job.haz_sol_id, job.settings, job.layout)
+    # A run that had nothing left to do finishes one that died after its last chunk: then the meta is not complete yet.
+    if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
         if job.layout.is_v2 and (left_out := meta.write_v2_meta(stored, job.settings)):
             warnings.append(f"the V2 meta item would exceed 400 KB: {', '.join(left_out)} left out of it")
         meta.write_meta(replace(stored, complete=True), job.settings)

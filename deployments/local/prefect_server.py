@@ -20,7 +20,7 @@ from hazard_store.errors import LocalServiceError
 from hazard_store.local.process import HOST, LocalProcess, free_port, http_status, is_port_free
 
 _START_TIMEOUT_SECS = 120
-"""The first start makes the database: 6 s on two idle cores, several times that on busy ones."""
+"""The first start makes the database: 10 to 40 s measured on two cores that had other work."""
 
 
 class PrefectServer:

@@ -184,9 +184,7 @@ def run_to_end(
 def done_line(report: StoreReport) -> str:
     """Say what a run stored."""
     if report.complete and not report.outcomes:
-        return (
-            f"{report.haz_sol_id} ({report.layout}) is complete: its {count(report.chunks, 'chunk')} were stored before"
-        )
+        return f"{report.haz_sol_id} ({report.layout}) is complete, {count(report.chunks, 'chunk')} stored before"
     state = "complete" if report.complete else "not complete yet, as parts of it were not asked for or are missing"
     skipped = f", {count(report.skipped, 'chunk')} stored before" if report.skipped else ""
     totals = report.totals()

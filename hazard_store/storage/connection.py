@@ -12,14 +12,14 @@ from hazard_store.settings import Settings
 
 # A write of 25 items takes DynamoDB some 10 to 50 ms; what takes this long is lost.
 CONNECT_TIMEOUT_SECS = 5.0
-READ_TIMEOUT_SECS = 15.0
+READ_TIMEOUT_SECS = 30.0
 
 # The most requests that one process has under way; urllib3 drops connections beyond its pool.
 MAX_CONNECTIONS = 32
 
 
 # Retries that botocore itself makes of the few small requests for metas, ledger and tables.
-MODEL_RETRIES = 4
+MODEL_RETRIES = 2
 
 
 @lru_cache(maxsize=16)

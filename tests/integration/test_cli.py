@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shutil
 import signal
@@ -159,36 +158,37 @@ def test_a_plot_is_of_one_site(stored: str, run_cli: RunCli, tmp_path: Path) -> 
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("get NZ-1 --imt pga", "no IMT 'pga': it has PGA"),
-        ("get NZ-1 --agg median", "no statistic 'median'"),
-        ("get NZ-1 --rlz 12", "it has 0 to 11"),
-        ("get NZ-1 --site wlg", "no site 'wlg'"),
-        ("get NZ-1 --site WLG --near 0,0", "not both"),
-        ("get NZ-1 --encoding list", "nothing is stored under 'NZ-1' in list+solution"),
-        ("get NZ-2", "nothing is stored under 'NZ-2'"),
-        ("meta NZ-2", "nothing is stored under 'NZ-2'"),
-        ("plot NZ-2 -o x.png", "nothing is stored under 'NZ-2'"),
-        ("status NZ-2", "nothing is stored under 'NZ-2'"),
-        ("rerun NZ-2", "nothing is stored under 'NZ-2'"),
-        ("rerun NZ-1 --chunk stats:1", "unknown chunk 'stats:1'"),
-        ("rerun NZ-1 --chunk stats:00000-99999 --chunk realisations:00007-00008", "no chunk"),
-        ("rerun NZ-1 --partition location", "is not stored in that layout, but in packed+solution"),
-        ("delete NZ-2 --yes", "nothing is stored under 'NZ-2'"),
-        ("verify {custom} --id NZ-2", "nothing is stored under 'NZ-2'"),
-        ("store {data}/statistics_only.hdf5 --id NZ-3 --cluster none --part realisations", "holds no realisations"),
-        ("store {data}/preclassical.hdf5 --id NZ-3 --cluster none", "makes no hazard curves"),
-        ("store {custom} {data}/preclassical.hdf5 --id NZ-{{stem}} --cluster none", "makes no hazard curves"),
-    ],
-)
+# Of one stored calculation, NZ-1: calls that mean nothing, and words of the line that says so.
+BAD_INPUT = [
+    ("get NZ-1 --imt pga", "no IMT 'pga': it has PGA"),
+    ("get NZ-1 --agg median", "no statistic 'median'"),
+    ("get NZ-1 --rlz 12", "it has 0 to 11"),
+    ("get NZ-1 --site wlg", "no site 'wlg'"),
+    ("get NZ-1 --site WLG --near 0,0", "not both"),
+    ("get NZ-1 --encoding list", "nothing is stored under 'NZ-1' in list+solution"),
+    ("get NZ-2", "nothing is stored under 'NZ-2'"),
+    ("meta NZ-2", "nothing is stored under 'NZ-2'"),
+    ("plot NZ-2 -o x.png", "nothing is stored under 'NZ-2'"),
+    ("status NZ-2", "nothing is stored under 'NZ-2'"),
+    ("rerun NZ-2", "nothing is stored under 'NZ-2'"),
+    ("rerun NZ-1 --chunk stats:1", "unknown chunk 'stats:1'"),
+    ("rerun NZ-1 --chunk stats:00000-99999 --chunk realisations:00007-00008", "no chunk"),
+    ("rerun NZ-1 --partition location", "is not stored in that layout, but in packed+solution"),
+    ("delete NZ-2 --yes", "nothing is stored under 'NZ-2'"),
+    ("verify {custom} --id NZ-2", "nothing is stored under 'NZ-2'"),
+    ("store {data}/statistics_only.hdf5 --id NZ-3 --cluster none --part realisations", "holds no realisations"),
+    ("store {data}/preclassical.hdf5 --id NZ-3 --cluster none", "makes no hazard curves"),
+    ("store {custom} {data}/preclassical.hdf5 --id NZ-{{stem}} --cluster none", "makes no hazard curves"),
+]
+
+
 def test_bad_input_gets_one_line_and_changes_nothing(
-    arguments: str, message: str, stored: str, custom: Path, data_dir: Path, tables: Settings, run_cli: RunCli
+    stored: str, custom: Path, data_dir: Path, tables: Settings, run_cli: RunCli
 ) -> None:
     before = Ledger(tables).calculations()
-    words = [word.format(custom=custom, data=data_dir) for word in arguments.split(" ")]
-    assert message in run_cli(*words).error
+    for arguments, message in BAD_INPUT:
+        words = [word.format(custom=custom, data=data_dir) for word in arguments.split(" ")]
+        assert message in run_cli(*words).error
     assert Ledger(tables).calculations() == before
 
 
@@ -207,7 +207,7 @@ def one_broken_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_chunk_is_named_and_mended(
-    one_broken_chunk: None, tables: Settings, custom: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+    one_broken_chunk: None, tables: Settings, custom: Path, run_cli: RunCli
 ) -> None:
     outcome = run_cli("store", custom, "--id", "NZ-1", "--cluster", "none", "--encoding", "list", "--json")
     assert outcome.code == 1
@@ -227,8 +227,6 @@ def test_a_failed_chunk_is_named_and_mended(
     assert read.err == "warning: NZ-1 is not complete: `hazard-store status NZ-1` tells what is missing\n"
 
     assert run_cli(*command[1].split()).code == 1
-    monkeypatch.undo()
-    os.environ.update(HAZARD_STORE_ENDPOINT=tables.endpoint or "", HAZARD_STORE_STAGE=tables.stage)
 
 
 def test_rerun_stores_what_is_left_or_what_is_named(
@@ -325,7 +323,7 @@ def test_an_endpoint_where_nothing_listens_is_told_in_time(
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HAZARD_STORE_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         started = time.monotonic()
-        for command in (("get", "A"), ("store", custom, "--id", "A", "--cluster", "none"), ("tables", "create")):
+        for command in (("get", "A"), ("store", custom, "--id", "A", "--cluster", "none")):
             assert "no answer from http://127.0.0.1:" in run_cli(*command).error
         assert time.monotonic() - started < 60
 
@@ -418,20 +416,15 @@ def test_get_hazard_lists_solutions_by_vs30(two_solutions: str, run_cli: RunCli)
     assert "1 solution\n" in run_cli(two_solutions, "--vs30s", "400", entry=get_hazard.main).out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_get_hazard_answers_bad_input_with_one_line(two_solutions: str, run_cli: RunCli) -> None:
+    for arguments, message in (
         ("V2-9", "nothing is stored under 'V2-9'"),
         ("V2-9 --vs30s 400", "nothing is stored under 'V2-9'"),
         ("V2-1 --imts PGV", "no IMT 'PGV'"),
         ("V2-1 --rlzs mean", "--rlzs takes ordinals"),
         (",", "holds no id"),
-    ],
-)
-def test_get_hazard_answers_bad_input_with_one_line(
-    arguments: str, message: str, two_solutions: str, run_cli: RunCli
-) -> None:
-    assert message in run_cli(*arguments.split(" "), entry=get_hazard.main).error
+    ):
+        assert message in run_cli(*arguments.split(" "), entry=get_hazard.main).error
 
 
 @pytest.fixture
@@ -477,7 +470,8 @@ def test_a_store_through_the_flow_tells_the_same(
     lines = run.stderr.splitlines()
     assert lines[0].startswith("storing ")
     assert lines[-1].startswith("stored NZ-1 (packed+solution), complete: 86 items")
-    assert len(lines) == 4, run.stderr
+    # Neither Prefect nor Dask says anything between ours.
+    assert all(re.match(r"storing |stored |(stats |realisations )?(ended: )?\d+ of 85 items, ", line) for line in lines)
 
     refused = subprocess.run(
         [*command, str(custom), "--id", "NZ-2", "--cluster", "tcp://127.0.0.1:9"],

@@ -10,16 +10,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "hazard_store").rglob("*.py"))
 
-BLOCKED = """
-import sys
+WITHOUT_PREFECT_AND_DASK = """
+import importlib, pkgutil, sys
 
-class Blocker:
+HIDDEN = {"prefect", "prefect_dask", "prefect_aws", "dask", "distributed", "flows", "tasks"}
+
+class Hiding:
+    # As if they were not installed: xarray, for one, uses Dask where it finds it and does without where not.
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"prefect", "prefect_dask", "prefect_aws", "dask", "distributed", "flows", "tasks"}:
-            raise ImportError(f"{name} must not be imported here")
+        return None if name.split(".")[0] in HIDDEN else self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Blocker())
-import importlib, pkgutil
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 import hazard_store
 for module in pkgutil.walk_packages(hazard_store.__path__, "hazard_store."):
     if not module.name.endswith("__main__"):
@@ -39,7 +46,8 @@ def imported_roots(path: Path) -> set[str]:
 
 
 def test_every_module_of_the_library_imports_without_prefect_and_dask() -> None:
-    run = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, cwd=ROOT, check=False)
+    command = [sys.executable, "-c", WITHOUT_PREFECT_AND_DASK]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.stdout.strip() == "imported", run.stderr
 
 

@@ -164,6 +164,10 @@ def test_cancelling_stops_the_retries() -> None:
 
 
 def test_an_error_of_the_caller_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), Sender(TABLE, Settings(), client=ScriptedClient()) as sender:
-        sender.put(items(1)[0])
-        raise ZeroDivisionError
+    def fail_while_sending() -> None:
+        with Sender(TABLE, Settings(), client=ScriptedClient()) as sender:
+            sender.put(items(1)[0])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_sending()
