@@ -82,11 +82,20 @@ def _put_rich_table(columns: Sequence[str], cells: list[list[str]], title: str, 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", pad_edge=False)
+    # As Text: rich would take a site code such as [-41.500~175.250] for markup.
+    if title:
+        put(title)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, side in zip(columns, sides, strict=True):
-        table.add_column(Text(column), justify="right" if side == "r" else "left", overflow="fold")
+        # Where a table is too wide, its last column is what may take several lines: a path, a list of branches.
+        last = column is columns[-1]
+        table.add_column(
+            Text(column),
+            justify="right" if side == "r" else "left",
+            no_wrap=not last,
+            overflow="fold" if last else "ellipsis",
+        )
     for row in cells:
-        # As Text: rich would take a site code such as [-41.500~175.250] for markup.
         table.add_row(*(Text(cell) for cell in row))
     Console(file=sys.stdout).print(table)
 

@@ -113,12 +113,12 @@ def _put_calculations(records: list[CalculationRecord], as_json: bool) -> None:
         note("nothing is stored at this stage")
     else:
         put_table(
-            ("id", "layout", "status", "parts", "items", "updated", "source"),
+            ("id", "layout", "status", "items", "updated (UTC)", "source"),
             (
-                (r.haz_sol_id, r.layout, r.status, " ".join(r.parts), f"{r.items:,}", r.updated[:19], r.source)
+                (r.haz_sol_id, r.layout, r.status, f"{r.items:,}", r.updated[:16].replace("T", " "), r.source)
                 for r in records
             ),
-            numbers="llllrll",
+            numbers="lllrll",
         )
 
 
@@ -172,6 +172,7 @@ def _put_standing(standing: Standing) -> None:
             ("status", "complete" if standing.is_complete else record.status),
             ("source", record.source),
             ("sites", f"{record.n_sites:,}"),
+            ("parts", ", ".join(record.parts)),
             ("stored", f"{count(standing.items(), 'item')}, {standing.wcu():,.0f} WCU"),
             ("updated", f"{record.updated} (run {record.run_id})"),
         ]
