@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from hazard_store.storing import Progress, Silent
+from hazard_store.jobs import Progress, Silent
 
 current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 

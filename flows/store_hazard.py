@@ -18,11 +18,11 @@ from prefect.states import Completed, Crashed, Failed
 from flows import progress
 from flows.clusters import cluster_from_name
 from hazard_store import storing
+from hazard_store.jobs import ChunkOutcome, Progress, StoreReport, StoreRequest
 from hazard_store.ledger import META_CHUNK
 from hazard_store.names import ChunkId, CurvePart, Part
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storing import ChunkOutcome, Progress, StoreReport, StoreRequest
 from tasks.storing import meta_task, realisations_task, stats_task
 
 # A chunk takes seconds, its retries two minutes each at most. When nothing at all ended for so long, no worker is

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hazard_store import query
     from hazard_store.errors import HazardStoreError
+    from hazard_store.jobs import StoreReport, StoreRequest
     from hazard_store.layouts import Layout, layout_from_names
     from hazard_store.oq import Calculation, open_calculation
     from hazard_store.settings import Settings
-    from hazard_store.storing import StoreReport, StoreRequest, store_in_process
+    from hazard_store.storing import store_in_process
 
     __version__: str
 
@@ -38,8 +39,8 @@ _HOME_OF = {
     "HazardStoreError": "hazard_store.errors",
     "Layout": "hazard_store.layouts",
     "Settings": "hazard_store.settings",
-    "StoreReport": "hazard_store.storing",
-    "StoreRequest": "hazard_store.storing",
+    "StoreReport": "hazard_store.jobs",
+    "StoreRequest": "hazard_store.jobs",
     "layout_from_names": "hazard_store.layouts",
     "open_calculation": "hazard_store.oq",
     "store_in_process": "hazard_store.storing",

@@ -60,7 +60,8 @@ class Settings:
             raise UsageError(f"HAZARD_STORE_WORKERS must be a whole number of at least 1, not {workers!r}")
         return cls(
             endpoint=endpoint,
-            stage=(value("HAZARD_STORE_STAGE") or DEFAULT_STAGE).upper(),
+            # The team's programs put the older variable into upper case; the new one is the suffix as it stands.
+            stage=environ.get("HAZARD_STORE_STAGE") or (value("HAZARD_STORE_STAGE") or DEFAULT_STAGE).upper(),
             region=value("HAZARD_STORE_REGION") or DEFAULT_REGION,
             workers=int(workers) if workers else None,
         )

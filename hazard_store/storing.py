@@ -12,18 +12,13 @@ Prefect tasks on a Dask cluster (``flows/store_hazard.py``)::
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from hazard_store import digest, ledger, meta
+from hazard_store import ledger, meta
+from hazard_store.chunks import opened_calculation, store_chunk, store_meta
 from hazard_store.errors import (
     CorruptItemError,
     CredentialsError,
@@ -33,19 +28,16 @@ from hazard_store.errors import (
     TableMissingError,
     UsageError,
 )
-from hazard_store.layouts import CurveBlock, Layout, layout_from_names
+from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
+from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, PARTS, ChunkId, CurvePart, HazSolId, Part, haz_sol_id_from_text, rlz_to_text
-from hazard_store.oq import Calculation, SourceStamp, open_calculation
-from hazard_store.planning import Chunk, plan_chunks, select_chunks, split_into_blocks
+from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
+from hazard_store.oq import Calculation, open_calculation
+from hazard_store.planning import Chunk, plan_chunks, select_chunks
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta, table_name
-from hazard_store.storage.rate import WcuBudget
-from hazard_store.storage.sender import DEFAULT_CONNECTIONS, Sender
+from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
 from hazard_store.storage.tables import require_tables
-
-SiteCodes = Literal["auto", "normalised"]
 
 # When one chunk meets these, every other one would: the rest are not tried, and the run says so.
 HOPELESS = (CredentialsError, TableMissingError, SourceChangedError)
@@ -54,194 +46,6 @@ CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)
 
 # What of a calculation's record may differ without the meta being another.
 _NOT_IN_META = ("source", "status", "items", "run_id", "created", "updated")
-
-
-@dataclass(frozen=True)
-class StoreRequest:
-    """What a user asks for.
-
-    Parameters
-    ----------
-    parts : tuple of str
-        Empty for all that the file holds.
-    chunks : tuple of str
-        Ids or parts; empty for all. Named chunks are stored even if the ledger has them as done.
-    max_wcu : float, optional
-        Write units per second of the whole run, however many workers share it.
-    connections : int
-        Requests that one worker has under way.
-    """
-
-    source: str
-    haz_sol_id: str
-    parts: tuple[Part, ...] = ()
-    chunks: tuple[str, ...] = ()
-    encoding: str = "packed"
-    partition: str = "solution"
-    sites: SiteCodes = "auto"
-    parent: str | None = None
-    trust_imt_order: bool = False
-    max_wcu: float | None = None
-    connections: int = DEFAULT_CONNECTIONS
-
-
-@dataclass(frozen=True)
-class StoreJob:
-    """What every task of a run needs to know; small, frozen, and the same for all of them."""
-
-    source: str
-    stamp: SourceStamp
-    fingerprint: str
-    haz_sol_id: HazSolId
-    layout: Layout
-    parts: tuple[Part, ...]
-    settings: Settings
-    sites: SiteCodes = "auto"
-    parent: str | None = None
-    trust_imt_order: bool = False
-    max_wcu: float | None = None
-    connections: int = DEFAULT_CONNECTIONS
-    run_id: str = ""
-
-    @property
-    def identity(self) -> str:
-        """What a done chunk must have been stored from to be skipped."""
-        return f"{self.fingerprint}/{self.sites}"
-
-
-@dataclass(frozen=True)
-class StorePlan:
-    """A run: its job, its chunks, and which of them are left to do."""
-
-    job: StoreJob
-    record: CalculationRecord
-    chunks: tuple[Chunk, ...]
-    todo: tuple[Chunk, ...]
-    meta_todo: bool
-    warnings: tuple[str, ...]
-
-    def steps(self) -> list[Chunk | None]:
-        """What is left to do, None for the meta."""
-        return [*([None] if self.meta_todo else []), *self.todo]
-
-    @property
-    def items_todo(self) -> int:
-        """Items that the run writes."""
-        return sum(chunk.items for chunk in self.todo)
-
-
-@dataclass(frozen=True)
-class ChunkOutcome:
-    """How a chunk of this run ended: with its metrics, or with an error."""
-
-    chunk_id: ChunkId
-    part: Part
-    metrics: Metrics
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class StoreReport:
-    """How a run ended."""
-
-    haz_sol_id: HazSolId
-    layout: str
-    run_id: str
-    complete: bool
-    chunks: int
-    skipped: int
-    outcomes: tuple[ChunkOutcome, ...]
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> tuple[ChunkOutcome, ...]:
-        """The chunks that a rerun takes as its parameter."""
-        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
-
-    def totals(self, part: Part | None = None) -> Metrics:
-        """Metrics of a part or of all, with the run's wall time for all."""
-        total = Metrics()
-        for outcome in self.outcomes:
-            if part in (None, outcome.part):
-                total.add(outcome.metrics)
-        if part is None:
-            total.seconds = self.seconds
-        return total
-
-
-class Progress(Protocol):
-    """What a run tells about itself while it goes on."""
-
-    def begin(self, plan: StorePlan) -> None:
-        """The plan stands and writing starts."""
-
-    def advance(self, outcome: ChunkOutcome) -> None:
-        """A chunk ended."""
-
-
-class Silent:
-    """Tells nothing."""
-
-    def begin(self, plan: StorePlan) -> None:
-        """Nothing."""
-
-    def advance(self, outcome: ChunkOutcome) -> None:
-        """Nothing."""
-
-
-def open_job(job: StoreJob) -> Calculation:
-    """Open a job's calculation and check that it is still the file that was planned.
-
-    Raises
-    ------
-    SourceChangedError
-        If it is not.
-    """
-    calculation = open_calculation(job.source, parent=job.parent, sites=job.sites, trust_imt_order=job.trust_imt_order)
-    if calculation.stamp != job.stamp:
-        calculation.close()
-        raise SourceChangedError(
-            "the file is not the one that was planned (its size or time changed): store it again", source=job.source
-        )
-    return calculation
-
-
-class _OpenCalculation:
-    """The calculation that this process read last, kept open: the next chunk is nearly always of the same one.
-
-    A calculation that another takes the place of is not closed but let go, so that a thread that still reads from it
-    can end; its file closes with its last reader.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: tuple[StoreJob, Calculation] | None = None
-
-    @contextmanager
-    def of(self, job: StoreJob) -> Iterator[Calculation]:
-        with self._lock:
-            if self._last is None or self._last[0] != job:
-                self._last = (job, open_job(job))
-            calculation = self._last[1]
-        calculation.check_unchanged()
-        yield calculation
-        calculation.check_unchanged()
-
-    def release(self) -> None:
-        """Let go of the file; an unpacked one gives its disk space back."""
-        with self._lock:
-            self._last = None
-
-
-_opened = _OpenCalculation()
-
-
-def kinds_of(calculation: Calculation, part: CurvePart) -> list[str]:
-    """What the range keys of a part's items end with, in stored order."""
-    if part == "stats":
-        return list(calculation.aggs)
-    return [rlz_to_text(rlz) for rlz in range(calculation.number_of("realisations"))]
 
 
 def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
@@ -361,131 +165,6 @@ def begin(plan: StorePlan) -> None:
     Ledger(job.settings).save_calculation(plan.record)
 
 
-def store_meta(job: StoreJob) -> Metrics:
-    """Write the meta, marked as not complete, and record it as a chunk of its own."""
-    started = time.monotonic()
-    records = Ledger(job.settings)
-    record = records.start_chunk(job.haz_sol_id, job.layout, META_CHUNK, identity=job.identity, run_id=job.run_id)
-    with _recorded(job, record), _opened.of(job) as calculation:
-        kinds: dict[CurvePart, list[str]] = {
-            part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
-        }
-        document = meta.calculation_to_document(calculation, kinds)
-        meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
-        metrics = Metrics(items=1, seconds=time.monotonic() - started)
-        records.save_chunk(job.haz_sol_id, job.layout, ledger.end_chunk(record, status="done", items=1))
-    return metrics
-
-
-def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None = None) -> Metrics:
-    """Store one chunk: read blocks, encode them, write them, and record it as done once all is acknowledged.
-
-    Storing a chunk twice gives the same items.
-
-    Raises
-    ------
-    SourceError, StorageError
-        After the ledger has the chunk as failed, with the error.
-    """
-    started = time.monotonic()
-    records = Ledger(job.settings)
-    record = records.start_chunk(job.haz_sol_id, job.layout, chunk.id, identity=job.identity, run_id=job.run_id)
-    table = table_name(job.layout.table_base(chunk.part), job.settings)
-    content = 0
-    budget = WcuBudget(job.max_wcu) if job.max_wcu else None
-    with _recorded(job, record), _opened.of(job) as calculation:
-        with Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=cancelled) as sender:
-            timings = Metrics()
-            for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
-                encoding = time.monotonic()
-                content += digest.curves_digest(block.codes, block.kinds, block.poes)
-                for item in job.layout.encoding.encode(block, job.layout.partition):
-                    sender.put(item)
-                timings.encoding_secs += time.monotonic() - encoding
-        metrics = sender.metrics
-        metrics.add(timings)
-        metrics.seconds = time.monotonic() - started
-        if metrics.items != chunk.items:
-            raise HazardStoreError(f"{chunk.id}: {metrics.items} items were acknowledged, planned were {chunk.items}")
-        # Leaving the block checks once more that the file did not change; only then is the chunk done.
-        calculation.check_unchanged()
-        records.save_chunk(
-            job.haz_sol_id,
-            job.layout,
-            ledger.end_chunk(
-                record,
-                status="done",
-                items=metrics.items,
-                wcu=metrics.wcu,
-                digest=digest.digest_to_text(digest.combine_digests([content])),
-                metrics={
-                    "seconds": metrics.seconds,
-                    "reading_secs": metrics.reading_secs,
-                    "encoding_secs": metrics.encoding_secs,
-                    "writing_secs": metrics.writing_secs,
-                    "item_bytes": metrics.item_bytes,
-                    "requests": metrics.requests,
-                    "retries": metrics.retries,
-                    "throttles": metrics.throttles,
-                    "latency_p50_secs": metrics.latency_secs(0.5),
-                    "latency_p95_secs": metrics.latency_secs(0.95),
-                },
-            ),
-        )
-    return metrics
-
-
-def read_blocks(calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics) -> Iterator[CurveBlock]:
-    """Read a chunk in file order, one slice a block; reading time is added to `timings`."""
-    sites = calculation.sites
-    imtls = calculation.imtls
-    kinds = kinds_of(calculation, chunk.part)
-    levels = np.array(list(imtls.values()), np.float64)
-    created = created_epoch_secs(calculation.date)
-    for block in split_into_blocks(chunk, curve_bytes=4 * levels.size):
-        reading = time.monotonic()
-        poes = calculation.read(chunk.part, block.start, block.stop, block.first, block.last)
-        timings.reading_secs += time.monotonic() - reading
-        yield CurveBlock(
-            part=chunk.part,
-            haz_sol_id=haz_sol_id,
-            codes=sites.codes[block.start : block.stop],
-            lat=sites.lat[block.start : block.stop],
-            lon=sites.lon[block.start : block.stop],
-            kinds=kinds[block.first : block.last],
-            imts=tuple(imtls),
-            levels=levels,
-            poes=poes,
-            created=created,
-        )
-
-
-def created_epoch_secs(date: str | None) -> int:
-    """Give the moment of the calculation, which `list` items carry: the same however often they are stored."""
-    if not date:
-        return 0
-    try:
-        moment = datetime.fromisoformat(date)
-    except ValueError:
-        return 0
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-@contextmanager
-def _recorded(job: StoreJob, record: ChunkRecord) -> Iterator[None]:
-    """Record a chunk as failed, with the error, when the block raises."""
-    try:
-        yield
-    except BaseException as exc:
-        failed = ledger.end_chunk(record, status="failed", error=f"{type(exc).__name__}: {exc}"[:2000])
-        try:
-            Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, failed)
-        except HazardStoreError as ledger_error:
-            # The store itself may be what failed; its `running` record says as well that the chunk is not done.
-            exc.add_note(f"and the ledger could not be told: {ledger_error}")
-        raise
-
-
 def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) -> StoreReport:
     """End a run: the meta says complete if the ledger has every chunk of everything that was asked for."""
     job = plan.job
@@ -531,7 +210,7 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
             outcomes.append(outcome)
             progress.advance(outcome)
     finally:
-        _opened.release()
+        opened_calculation.release()
     return finish(plan, outcomes, time.monotonic() - started)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import orjson
 
 from hazard_store import meta as meta_room
+from hazard_store.chunks import kinds_of
 from hazard_store.comparison import CurveComparison, Difference, Tally
 from hazard_store.errors import CorruptItemError, NotStoredError
+from hazard_store.jobs import SiteCodes
 from hazard_store.layouts import Layout
 from hazard_store.ledger import Ledger, layout_of
 from hazard_store.meta import Meta
@@ -25,7 +27,6 @@ from hazard_store.storage.faults import translated
 from hazard_store.storage.models import V2Meta, bind
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import StoredCurves
-from hazard_store.storing import SiteCodes, kinds_of
 
 __all__ = ["Difference", "VerifyReport", "verify"]
 

@@ -12,9 +12,11 @@ from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 
+from hazard_store.chunks import store_chunk, store_meta
+from hazard_store.jobs import ChunkOutcome, StoreJob
 from hazard_store.ledger import META_CHUNK
 from hazard_store.planning import Chunk
-from hazard_store.storing import CHUNK_RETRY_DELAYS_SECS, HOPELESS, ChunkOutcome, StoreJob, store_chunk, store_meta
+from hazard_store.storing import CHUNK_RETRY_DELAYS_SECS, HOPELESS
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:

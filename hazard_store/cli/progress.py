@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from hazard_store.cli.output import count, duration, note, on_terminal, put
 
 if TYPE_CHECKING:
+    from hazard_store.jobs import ChunkOutcome, StorePlan
     from hazard_store.names import Part
-    from hazard_store.storing import ChunkOutcome, StorePlan
 
 # A log of a run of hours stays short, and nobody wonders whether it still goes on.
 LINE_EVERY_SECS = 5.0

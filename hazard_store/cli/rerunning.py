@@ -51,10 +51,10 @@ def rerun(
 
     They, or the chunks that are named, are stored from the file that the calculation was stored from.
     """
+    from hazard_store.jobs import StoreReport, StoreRequest
     from hazard_store.ledger import META_CHUNK, Ledger
     from hazard_store.planning import select_chunks
     from hazard_store.settings import Settings
-    from hazard_store.storing import StoreReport, StoreRequest
 
     check_cluster(cluster)
     settings = Settings.from_environment()

@@ -12,8 +12,8 @@ from hazard_store.errors import HazardStoreError, UsageError
 
 if TYPE_CHECKING:
     from hazard_store.cli.progress import StoreProgress
+    from hazard_store.jobs import StoreReport, StoreRequest
     from hazard_store.settings import Settings
-    from hazard_store.storing import StoreReport, StoreRequest
 
 RUNNER_GROUP = "hazard_store.runners"
 RUNNER_NAME = "prefect"

@@ -55,10 +55,11 @@ def store_hazard(
     machine's engine; HAZ_SOL_ID is the id under which it is stored. NUM_WORKERS (HAZARD_STORE_WORKERS) says how many
     requests are under way at once.
     """
+    from hazard_store.jobs import StoreRequest
     from hazard_store.oq import open_calculation
     from hazard_store.settings import Settings
     from hazard_store.storage import tables
-    from hazard_store.storing import StoreRequest, store_in_process
+    from hazard_store.storing import store_in_process
 
     settings = Settings.from_environment()
     haz_sol_id_from_text(haz_sol_id)

@@ -26,8 +26,8 @@ from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.names import PARTS, haz_sol_id_from_text
 
 if TYPE_CHECKING:
+    from hazard_store.jobs import StoreReport, StoreRequest
     from hazard_store.settings import Settings
-    from hazard_store.storing import StoreReport, StoreRequest
 
 STEM = "{stem}"
 
@@ -73,8 +73,8 @@ def store(
 
     Chunks that the same file stored before are skipped: a run that died is resumed by the same command.
     """
+    from hazard_store.jobs import StoreRequest
     from hazard_store.settings import Settings
-    from hazard_store.storing import StoreRequest
 
     check_cluster(cluster)
     settings = Settings.from_environment()

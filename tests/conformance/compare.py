@@ -25,11 +25,12 @@ import numpy as np
 
 from hazard_store import query
 from hazard_store.errors import SourceError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables
-from hazard_store.storing import StoreRequest, store_in_process
+from hazard_store.storing import store_in_process
 
 WEIGHT_RTOL = 1e-6
 """Weights pass through float32 in the file."""

@@ -25,11 +25,11 @@ from deployments.local.prefect_server import PrefectServer
 from hazard_store import storing
 from hazard_store.cli import get_hazard, store_hazard
 from hazard_store.errors import StorageError
+from hazard_store.jobs import StoreJob
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
 from hazard_store.oq import open_calculation
 from hazard_store.settings import Settings
-from hazard_store.storing import StoreJob
 from tests.unit.cli.running import RunCli, run_cli_with
 
 CURVE_KEYS = {"haz_sol_id", "site", "lat", "lon", "vs30", "imt", "levels", "poes"}

@@ -11,6 +11,7 @@ import pytest
 from hazard_store import deletion, query
 from hazard_store.deletion import delete
 from hazard_store.errors import LedgerError, NotStoredError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import delete_meta, read_meta
@@ -19,7 +20,7 @@ from hazard_store.storage.connection import connect
 from hazard_store.storage.models import MODELS, CalculationMeta, bind, table_name
 from hazard_store.storage.reader import Reader
 from hazard_store.storage.tables import create_tables
-from hazard_store.storing import StoreRequest, store_in_process
+from hazard_store.storing import store_in_process
 from hazard_store.verification import verify
 
 by_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -22,12 +22,12 @@ from flows import store_hazard as flow_module
 from flows.clusters import cluster_from_name
 from flows.store_hazard import run
 from hazard_store.errors import NotStorableError, UsageError
+from hazard_store.jobs import Silent, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
 from hazard_store.local.process import free_port
 from hazard_store.meta import read_meta
 from hazard_store.settings import Settings
-from hazard_store.storing import Silent, StoreRequest
 from tests.integration.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(180)]

@@ -12,6 +12,7 @@ import pytest
 
 from hazard_store import query
 from hazard_store.errors import CorruptItemError, NotStoredError, StoreUnreachableError, UsageError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.meta import mark_incomplete
 from hazard_store.oq import open_calculation
@@ -19,7 +20,7 @@ from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind, table_name
 from hazard_store.storage.tables import create_tables
-from hazard_store.storing import StoreRequest, store_in_process
+from hazard_store.storing import store_in_process
 
 by_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 

@@ -12,16 +12,19 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store import storing
+from hazard_store import chunks, storing
+from hazard_store.chunks import store_chunk
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
 from hazard_store.oq import open_calculation
+from hazard_store.planning import split_into_blocks
 from hazard_store.settings import Settings
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind
 from hazard_store.storage.tables import drop_tables
-from hazard_store.storing import StoreRequest, store_chunk, store_in_process
+from hazard_store.storing import store_in_process
 from tests.integration.fault_proxy import FaultProxy
 
 CUSTOM = "custom_ids.hdf5"
@@ -205,10 +208,8 @@ def test_memory_stays_bounded_by_the_block(tables: Settings, data_dir: Path, mon
         return poes
 
     monkeypatch.setattr(Calculation, "read", measured)
-    monkeypatch.setattr(storing, "split_into_blocks", lambda c, curve_bytes: _blocks(c, curve_bytes, 1_000))
+    monkeypatch.setattr(chunks, "split_into_blocks", lambda c, curve_bytes: split_into_blocks(c, curve_bytes, 1_000))
     store_in_process(request(data_dir), tables)
     assert max(sizes) <= 1_000
     assert len(sizes) > 10
 
-
-_blocks = storing.split_into_blocks

@@ -12,13 +12,14 @@ import h5py
 import pytest
 
 from hazard_store.errors import NotStoredError, SourceError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import Meta, delete_meta, mark_incomplete, read_meta, write_meta
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import V2Meta, bind, table_name
-from hazard_store.storing import StoreRequest, store_in_process
+from hazard_store.storing import store_in_process
 from hazard_store.verification import VerifyReport, verify
 
 by_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

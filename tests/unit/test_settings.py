@@ -19,7 +19,9 @@ def test_new_names_win_over_the_older_ones() -> None:
         "NZSHM22_HAZARD_STORE_REGION": "ap-southeast-2",
         "NZSHM22_HAZARD_STORE_NUM_WORKERS": "4",
     }
-    assert Settings.from_environment(environ) == Settings("http://localhost:8000", "TEST", "ap-southeast-2", 4)
+    assert Settings.from_environment(environ) == Settings("http://localhost:8000", "test", "ap-southeast-2", 4)
+    del environ["HAZARD_STORE_STAGE"]
+    assert Settings.from_environment(environ).stage == "OLD"
 
 
 @pytest.mark.parametrize(

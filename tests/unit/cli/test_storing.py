@@ -14,6 +14,7 @@ from hazard_store.cli import runner, storing
 from hazard_store.cli.progress import CountLines, ProgressBar, ProgressLines, ScriptLines, choose_progress
 from hazard_store.cli.runner import check_cluster, load_runner, run_store
 from hazard_store.errors import HazardStoreError, UsageError
+from hazard_store.jobs import ChunkOutcome, StoreJob, StorePlan, StoreReport, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import ChunkId, HazSolId, Part
@@ -21,7 +22,6 @@ from hazard_store.oq import SourceStamp
 from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storing import ChunkOutcome, StoreJob, StorePlan, StoreReport, StoreRequest
 from tests.unit.cli.running import RunCli
 
 STATS = Chunk("stats", 0, 10, 5)

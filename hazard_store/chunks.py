@@ -1,0 +1,203 @@
+"""Storing one chunk: *read a block of sites -> encode its items -> write them -> record the chunk*."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import numpy as np
+
+from hazard_store import digest, ledger, meta
+from hazard_store.errors import HazardStoreError, SourceChangedError
+from hazard_store.jobs import StoreJob
+from hazard_store.layouts import CurveBlock
+from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
+from hazard_store.names import CURVE_PARTS, CurvePart, rlz_to_text
+from hazard_store.oq import Calculation, open_calculation
+from hazard_store.planning import Chunk, split_into_blocks
+from hazard_store.storage.metrics import Metrics
+from hazard_store.storage.models import table_name
+from hazard_store.storage.rate import WcuBudget
+from hazard_store.storage.sender import Sender
+
+
+def open_job(job: StoreJob) -> Calculation:
+    """Open a job's calculation and check that it is still the file that was planned.
+
+    Raises
+    ------
+    SourceChangedError
+        If it is not.
+    """
+    calculation = open_calculation(job.source, parent=job.parent, sites=job.sites, trust_imt_order=job.trust_imt_order)
+    if calculation.stamp != job.stamp:
+        calculation.close()
+        raise SourceChangedError(
+            "the file is not the one that was planned (its size or time changed): store it again", source=job.source
+        )
+    return calculation
+
+
+class _OpenCalculation:
+    """The calculation that this process read last, kept open: the next chunk is nearly always of the same one.
+
+    A calculation that another takes the place of is not closed but let go, so that a thread that still reads from it
+    can end; its file closes with its last reader.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: tuple[StoreJob, Calculation] | None = None
+
+    @contextmanager
+    def of(self, job: StoreJob) -> Iterator[Calculation]:
+        with self._lock:
+            if self._last is None or self._last[0] != job:
+                self._last = (job, open_job(job))
+            calculation = self._last[1]
+        calculation.check_unchanged()
+        yield calculation
+        calculation.check_unchanged()
+
+    def release(self) -> None:
+        """Let go of the file; an unpacked one gives its disk space back."""
+        with self._lock:
+            self._last = None
+
+
+opened_calculation = _OpenCalculation()
+
+
+def kinds_of(calculation: Calculation, part: CurvePart) -> list[str]:
+    """What the range keys of a part's items end with, in stored order."""
+    if part == "stats":
+        return list(calculation.aggs)
+    return [rlz_to_text(rlz) for rlz in range(calculation.number_of("realisations"))]
+
+
+def store_meta(job: StoreJob) -> Metrics:
+    """Write the meta, marked as not complete, and record it as a chunk of its own."""
+    started = time.monotonic()
+    records = Ledger(job.settings)
+    record = records.start_chunk(job.haz_sol_id, job.layout, META_CHUNK, identity=job.identity, run_id=job.run_id)
+    with _recorded(job, record), opened_calculation.of(job) as calculation:
+        kinds: dict[CurvePart, list[str]] = {
+            part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
+        }
+        document = meta.calculation_to_document(calculation, kinds)
+        meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
+        metrics = Metrics(items=1, seconds=time.monotonic() - started)
+        records.save_chunk(job.haz_sol_id, job.layout, ledger.end_chunk(record, status="done", items=1))
+    return metrics
+
+
+def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None = None) -> Metrics:
+    """Store one chunk: read blocks, encode them, write them, and record it as done once all is acknowledged.
+
+    Storing a chunk twice gives the same items.
+
+    Raises
+    ------
+    SourceError, StorageError
+        After the ledger has the chunk as failed, with the error.
+    """
+    started = time.monotonic()
+    records = Ledger(job.settings)
+    record = records.start_chunk(job.haz_sol_id, job.layout, chunk.id, identity=job.identity, run_id=job.run_id)
+    table = table_name(job.layout.table_base(chunk.part), job.settings)
+    content = 0
+    budget = WcuBudget(job.max_wcu) if job.max_wcu else None
+    with _recorded(job, record), opened_calculation.of(job) as calculation:
+        with Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=cancelled) as sender:
+            timings = Metrics()
+            for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
+                encoding = time.monotonic()
+                content += digest.curves_digest(block.codes, block.kinds, block.poes)
+                for item in job.layout.encoding.encode(block, job.layout.partition):
+                    sender.put(item)
+                timings.encoding_secs += time.monotonic() - encoding
+        metrics = sender.metrics
+        metrics.add(timings)
+        metrics.seconds = time.monotonic() - started
+        if metrics.items != chunk.items:
+            raise HazardStoreError(f"{chunk.id}: {metrics.items} items were acknowledged, planned were {chunk.items}")
+        # Leaving the block checks once more that the file did not change; only then is the chunk done.
+        calculation.check_unchanged()
+        records.save_chunk(
+            job.haz_sol_id,
+            job.layout,
+            ledger.end_chunk(
+                record,
+                status="done",
+                items=metrics.items,
+                wcu=metrics.wcu,
+                digest=digest.digest_to_text(digest.combine_digests([content])),
+                metrics={
+                    "seconds": metrics.seconds,
+                    "reading_secs": metrics.reading_secs,
+                    "encoding_secs": metrics.encoding_secs,
+                    "writing_secs": metrics.writing_secs,
+                    "item_bytes": metrics.item_bytes,
+                    "requests": metrics.requests,
+                    "retries": metrics.retries,
+                    "throttles": metrics.throttles,
+                    "latency_p50_secs": metrics.latency_secs(0.5),
+                    "latency_p95_secs": metrics.latency_secs(0.95),
+                },
+            ),
+        )
+    return metrics
+
+
+def read_blocks(calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics) -> Iterator[CurveBlock]:
+    """Read a chunk in file order, one slice a block; reading time is added to `timings`."""
+    sites = calculation.sites
+    imtls = calculation.imtls
+    kinds = kinds_of(calculation, chunk.part)
+    levels = np.array(list(imtls.values()), np.float64)
+    created = created_epoch_secs(calculation.date)
+    for block in split_into_blocks(chunk, curve_bytes=4 * levels.size):
+        reading = time.monotonic()
+        poes = calculation.read(chunk.part, block.start, block.stop, block.first, block.last)
+        timings.reading_secs += time.monotonic() - reading
+        yield CurveBlock(
+            part=chunk.part,
+            haz_sol_id=haz_sol_id,
+            codes=sites.codes[block.start : block.stop],
+            lat=sites.lat[block.start : block.stop],
+            lon=sites.lon[block.start : block.stop],
+            kinds=kinds[block.first : block.last],
+            imts=tuple(imtls),
+            levels=levels,
+            poes=poes,
+            created=created,
+        )
+
+
+def created_epoch_secs(date: str | None) -> int:
+    """Give the moment of the calculation, which `list` items carry: the same however often they are stored."""
+    if not date:
+        return 0
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError:
+        return 0
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+@contextmanager
+def _recorded(job: StoreJob, record: ChunkRecord) -> Iterator[None]:
+    """Record a chunk as failed, with the error, when the block raises."""
+    try:
+        yield
+    except BaseException as exc:
+        failed = ledger.end_chunk(record, status="failed", error=f"{type(exc).__name__}: {exc}"[:2000])
+        try:
+            Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, failed)
+        except HazardStoreError as ledger_error:
+            # The store itself may be what failed; its `running` record says as well that the chunk is not done.
+            exc.add_note(f"and the ledger could not be told: {ledger_error}")
+        raise

@@ -1,0 +1,151 @@
+"""What passes between the steps of a store: requests, jobs, plans, outcomes, reports. Small, frozen, picklable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hazard_store.layouts import Layout
+from hazard_store.ledger import CalculationRecord
+from hazard_store.names import ChunkId, HazSolId, Part
+from hazard_store.oq import SourceStamp
+from hazard_store.planning import Chunk
+from hazard_store.settings import Settings
+from hazard_store.storage.metrics import Metrics
+from hazard_store.storage.sender import DEFAULT_CONNECTIONS
+
+SiteCodes = Literal["auto", "normalised"]
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """What a user asks for.
+
+    Parameters
+    ----------
+    parts : tuple of str
+        Empty for all that the file holds.
+    chunks : tuple of str
+        Ids or parts; empty for all. Named chunks are stored even if the ledger has them as done.
+    max_wcu : float, optional
+        Write units per second of the whole run, however many workers share it.
+    connections : int
+        Requests that one worker has under way.
+    """
+
+    source: str
+    haz_sol_id: str
+    parts: tuple[Part, ...] = ()
+    chunks: tuple[str, ...] = ()
+    encoding: str = "packed"
+    partition: str = "solution"
+    sites: SiteCodes = "auto"
+    parent: str | None = None
+    trust_imt_order: bool = False
+    max_wcu: float | None = None
+    connections: int = DEFAULT_CONNECTIONS
+
+
+@dataclass(frozen=True)
+class StoreJob:
+    """What every task of a run needs to know; small, frozen, and the same for all of them."""
+
+    source: str
+    stamp: SourceStamp
+    fingerprint: str
+    haz_sol_id: HazSolId
+    layout: Layout
+    parts: tuple[Part, ...]
+    settings: Settings
+    sites: SiteCodes = "auto"
+    parent: str | None = None
+    trust_imt_order: bool = False
+    max_wcu: float | None = None
+    connections: int = DEFAULT_CONNECTIONS
+    run_id: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What a done chunk must have been stored from to be skipped."""
+        return f"{self.fingerprint}/{self.sites}"
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """A run: its job, its chunks, and which of them are left to do."""
+
+    job: StoreJob
+    record: CalculationRecord
+    chunks: tuple[Chunk, ...]
+    todo: tuple[Chunk, ...]
+    meta_todo: bool
+    warnings: tuple[str, ...]
+
+    def steps(self) -> list[Chunk | None]:
+        """What is left to do, None for the meta."""
+        return [*([None] if self.meta_todo else []), *self.todo]
+
+    @property
+    def items_todo(self) -> int:
+        """Items that the run writes."""
+        return sum(chunk.items for chunk in self.todo)
+
+
+@dataclass(frozen=True)
+class ChunkOutcome:
+    """How a chunk of this run ended: with its metrics, or with an error."""
+
+    chunk_id: ChunkId
+    part: Part
+    metrics: Metrics
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """How a run ended."""
+
+    haz_sol_id: HazSolId
+    layout: str
+    run_id: str
+    complete: bool
+    chunks: int
+    skipped: int
+    outcomes: tuple[ChunkOutcome, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[ChunkOutcome, ...]:
+        """The chunks that a rerun takes as its parameter."""
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+    def totals(self, part: Part | None = None) -> Metrics:
+        """Metrics of a part or of all, with the run's wall time for all."""
+        total = Metrics()
+        for outcome in self.outcomes:
+            if part in (None, outcome.part):
+                total.add(outcome.metrics)
+        if part is None:
+            total.seconds = self.seconds
+        return total
+
+
+class Progress(Protocol):
+    """What a run tells about itself while it goes on."""
+
+    def begin(self, plan: StorePlan) -> None:
+        """The plan stands and writing starts."""
+
+    def advance(self, outcome: ChunkOutcome) -> None:
+        """A chunk ended."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def begin(self, plan: StorePlan) -> None:
+        """Nothing."""
+
+    def advance(self, outcome: ChunkOutcome) -> None:
+        """Nothing."""
