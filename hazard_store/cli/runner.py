@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hazard_store.errors import HazardStoreError, UsageError
 
@@ -87,6 +87,9 @@ def run_store(
     except HazardStoreError:
         raise
     except Exception as exc:
+        if any(isinstance(one, KeyboardInterrupt) for one in _chain(exc)):
+            # Ctrl-C reaches a server that runs for this command alone as well, and its silence comes first.
+            raise KeyboardInterrupt from exc
         if (reason := _server_trouble(exc)) is not None:
             raise HazardStoreError(
                 f"the Prefect server does not answer ({reason}): is PREFECT_API_URL right? --cluster none does without"
@@ -102,11 +105,16 @@ def with_connections(request: StoreRequest, settings: Settings, workers: int | N
     return replace(request, connections=min(wanted, MAX_CONNECTIONS)) if wanted else request
 
 
-def _server_trouble(exc: BaseException | None) -> str | None:
+def _server_trouble(exc: BaseException) -> str | None:
     """Find the HTTP client's error behind what Prefect raises, by the name of its module: nothing here imports it."""
-    while exc is not None:
-        module: Any = type(exc).__module__
-        if module.split(".")[0] in ("httpx", "httpcore") or "Failed to reach API" in str(exc):
-            return str(exc) or type(exc).__name__
-        exc = exc.__cause__ or exc.__context__
+    for one in _chain(exc):
+        if type(one).__module__.split(".")[0] in ("httpx", "httpcore") or "Failed to reach API" in str(one):
+            return str(one) or type(one).__name__
     return None
+
+
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    """Give an exception and those that led to it."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__

@@ -19,8 +19,14 @@ from hazard_store.storage.faults import REQUEST_ERRORS, RetryPolicy, classify, t
 MAX_GET_KEYS = 100
 MAX_DELETE_KEYS = 25
 
-# Somebody waits for what is read: half a minute without an answer is long enough.
-READ_POLICY = RetryPolicy(deadline_secs=30.0)
+# A whole hash key is read in pages of so many items at first and at most, besides DynamoDB's own limit of 1 MB a page.
+# DynamoDB Local reads all that is left of a query into memory before it cuts its page: without a limit of ours, large
+# calculations take it a time that grows with the square of their size.
+FIRST_PAGE_ITEMS = 250
+MAX_PAGE_ITEMS = 2_000
+
+# Somebody waits for what is read. The client waits up to half a minute for one answer: so twice.
+READ_POLICY = RetryPolicy(deadline_secs=60.0)
 DELETE_POLICY = RetryPolicy()
 
 Item = Mapping[str, Any]
@@ -112,14 +118,18 @@ class Reader:
             names |= {f"#a{number}": name for number, name in enumerate(attributes)}
             request["ProjectionExpression"] = ", ".join(f"#a{number}" for number in range(len(attributes)))
         request["ExpressionAttributeNames"] = names
-        if limit is not None:
-            request["Limit"] = limit
+        is_whole_hash_key = prefix is None and limit is None
+        if limit is not None or is_whole_hash_key:
+            request["Limit"] = limit or FIRST_PAGE_ITEMS
         while True:
             answer = self._call("query", table, request)
-            yield from answer.get("Items", [])
+            items = answer.get("Items", [])
+            yield from items
             if limit is not None or not answer.get("LastEvaluatedKey"):
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if is_whole_hash_key:
+                request["Limit"] = _next_page_items(request["Limit"], len(items))
 
     def get(self, table: str, key_names: Key, keys: Sequence[Key]) -> list[Item]:
         """Read at most 100 items by their keys; those that do not exist are absent, the order is DynamoDB's.
@@ -211,6 +221,11 @@ class _Patience:
         self._attempt += 1
         time.sleep(self._policy.delay_secs(self._attempt))
         return True
+
+
+def _next_page_items(limit: int, got: int) -> int:
+    """How many items to ask for next: more if the limit cut the page, hardly more than came if the 1 MB did."""
+    return min(2 * limit, MAX_PAGE_ITEMS) if got >= limit else got + got // 4 + 1
 
 
 def _key_to_wire(names: Key, key: Key) -> dict[str, Any]:

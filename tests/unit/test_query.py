@@ -166,6 +166,22 @@ def test_all_sites_of_a_solution_cost_one_query_a_part() -> None:
     assert [name for name, _ in database.calls] == ["query", "query"]
 
 
+@pytest.mark.parametrize("first", [1, 2, 19, 20, 1_000])
+def test_a_whole_hash_key_is_read_in_pages_that_fit(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hazard_store.storage.reader.FIRST_PAGE_ITEMS", first)
+    monkeypatch.setattr("hazard_store.storage.reader.MAX_PAGE_ITEMS", 8)
+    meta = a_meta()
+    database = FakeDynamoDb(page=7)
+    store(database, meta)
+    assert len(fetch(database, meta, rlzs=range(5))) == 4 * 5 * 2
+    limits = [request["Limit"] for _, request in database.calls]
+    assert limits[0] == first
+    assert max(limits[1:], default=0) <= 2 * 7, "no page asks for much more than fits into one"
+    database.calls.clear()
+    fetch(database, meta, sites="WLG", rlzs=range(5))
+    assert "Limit" not in database.calls[0][1], "a site is one request, however many curves it has"
+
+
 def test_more_than_100_keys_go_in_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "MAX_GET_KEYS", 3)
     meta = a_meta()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import numpy as np
@@ -80,3 +81,13 @@ def test_what_is_no_positive_number_is_refused(text: str) -> None:
 def test_examples_of_one_and_of_several_calls() -> None:
     assert example("a").startswith("\b\nExample:\n")
     assert example("a", "b").startswith("\b\nExamples:\n")
+
+
+def test_a_table_that_is_too_wide_folds_its_last_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "60")
+    put_table(("id", "layout", "source"), [("NZ-2026-A", "packed+solution", "/a/long/path/" * 8)])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert "NZ-2026-A   packed+solution   /a/long" in plain
+    assert max(map(len, plain.splitlines())) <= 60

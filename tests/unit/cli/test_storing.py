@@ -256,3 +256,12 @@ def test_ctrl_c_in_a_run_says_that_it_can_go_on(
     outcome = run_cli("store", data_dir / "custom_ids.hdf5", "--id", "A", "--cluster", "none")
     assert outcome.code == 130
     assert outcome.err.splitlines()[-1].startswith("error: interrupted: what is stored stays")
+
+
+def test_ctrl_c_that_also_ended_the_server_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> StoreReport:
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:8000/api/") from KeyboardInterrupt()
+
+    monkeypatch.setattr(runner, "load_runner", lambda: run)
+    with pytest.raises(KeyboardInterrupt):
+        run_store(StoreRequest("calc.hdf5", "A"), Settings(), "local", None, ProgressLines())
