@@ -12,9 +12,10 @@ The order makes a delete that was killed one that is repeated:
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -23,6 +24,7 @@ from hazard_store import v2_fetching
 from hazard_store.errors import CorruptItemError, LedgerError, NotStoredError, TableMissingError
 from hazard_store.fetching import place_of
 from hazard_store.layouts import LAYOUTS, Layout
+from hazard_store.lease import held
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
 from hazard_store.meta import Meta
 from hazard_store.names import CURVE_PARTS
@@ -112,6 +114,8 @@ def delete(
     ------
     NotStoredError
         If nothing is stored under the id.
+    LeaseHeldError
+        If a run is storing it.
     LedgerError
         If items stand in a `location` table and nothing is left that says in which bins; nothing was deleted then.
     UnacknowledgedError
@@ -135,18 +139,26 @@ def delete(
     expected = sum(one.record.items for one in found if one.record is not None)
     items = meta_items = entries = 0
     for one in found:
-        meta_items += _stop_readers(haz_sol_id, one, settings)
-        entries += _forget_chunks(haz_sol_id, one, settings)
-        for part in CURVE_PARTS:
-            for deleted in _delete_items(StoredCurves(haz_sol_id, one.layout, part, settings, reader), one.places):
-                items += deleted
-                if on_progress is not None:
-                    on_progress(items, expected)
-        if one.has_meta_items:
-            meta_items += meta_room.delete_meta(haz_sol_id, one.layout, settings)
-        if one.record is not None:
-            entries += Ledger(settings).delete(haz_sol_id, one.layout)
+        with _lease(haz_sol_id, one, settings):
+            meta_items += _stop_readers(haz_sol_id, one, settings)
+            entries += _forget_chunks(haz_sol_id, one, settings)
+            for part in CURVE_PARTS:
+                for deleted in _delete_items(StoredCurves(haz_sol_id, one.layout, part, settings, reader), one.places):
+                    items += deleted
+                    if on_progress is not None:
+                        on_progress(items, expected)
+            if one.has_meta_items:
+                meta_items += meta_room.delete_meta(haz_sol_id, one.layout, settings)
+            if one.record is not None:
+                entries += Ledger(settings).delete(haz_sol_id, one.layout)
     return DeleteReport(haz_sol_id, tuple(one.layout.name for one in found), items, meta_items, entries)
+
+
+def _lease(haz_sol_id: str, one: _Found, settings: Settings) -> AbstractContextManager[object]:
+    """Keep stores out meanwhile; what an old program stored, perhaps where no ledger is, no run of ours is storing."""
+    if one.record is None and not one.entries:
+        return nullcontext()
+    return held(haz_sol_id, one.layout, f"delete-{uuid.uuid4().hex[:12]}", settings)
 
 
 def _find(

@@ -15,7 +15,8 @@
     │   ├── UnacknowledgedError     items that were not acknowledged before the deadline; carries their keys
     │   └── CorruptItemError        a stored item that does not decode
     ├── LedgerError                 the ledger contradicts what is asked
-    │   └── NotStoredError          nothing is stored under this id
+    │   ├── NotStoredError          nothing is stored under this id
+    │   └── LeaseHeldError          another run is storing or deleting the same calculation
     └── LocalServiceError           the local database or its tools (Java, npm) cannot be had
 
 Every message is one line that a user can act on: what is wrong, where, and what to do next.
@@ -116,6 +117,10 @@ class LedgerError(HazardStoreError):
 
 class NotStoredError(LedgerError):
     """Nothing is stored under this id."""
+
+
+class LeaseHeldError(LedgerError):
+    """Another run is storing or deleting the same calculation."""
 
 
 class LocalServiceError(HazardStoreError):

@@ -3,21 +3,21 @@
 The steps are functions of small frozen values, so that the same ones run in this process (``store_in_process``) and as
 Prefect tasks on a Dask cluster (``flows/store_hazard.py``)::
 
-    plan = prepare(request)         # reads, checks and refuses; writes nothing
-    begin(plan)                     # from here on the ledger and the meta say: being stored
-    store_meta(plan.job)
-    store_chunk(plan.job, chunk)    # for every chunk of plan.todo, in any order, anywhere
-    report = finish(plan, outcomes) # the meta says complete if the ledger has every chunk
+    with started(request) as plan:          # reads, checks, refuses; from here on ledger and meta say: being stored
+        store_meta(plan.job)
+        store_chunk(plan.job, chunk)        # for every chunk of plan.todo, in any order, anywhere
+        report = finish(plan, outcomes)     # the meta says complete if the ledger has every chunk
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from hazard_store import ledger, meta
+from hazard_store import lease, ledger, meta
 from hazard_store.chunks import opened_calculation, store_chunk, store_meta
 from hazard_store.errors import (
     CorruptItemError,
@@ -44,8 +44,53 @@ HOPELESS = (CredentialsError, TableMissingError, SourceChangedError)
 
 CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)
 
+_LEFT_BEHIND = (
+    "another content was stored under {id} before: what it had and this one has not (sites, codes, realisations) stays "
+    "in the tables, where readers that do not ask the meta find it; `hazard-store delete {id}` first removes it"
+)
+
 # What of a calculation's record may differ without the meta being another.
 _NOT_IN_META = ("source", "status", "items", "run_id", "created", "updated")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A request whose file was read and found right, before the ledger was asked."""
+
+    job: StoreJob
+    n_sites: int
+    curves_per_site: dict[CurvePart, int]
+    chunks: list[Chunk]
+    named: list[Chunk]
+    warnings: tuple[str, ...]
+
+
+@contextmanager
+def started(
+    request: StoreRequest, settings: Settings, on_wait: Callable[[str], None] = lambda holder: None
+) -> Iterator[StorePlan]:
+    """Begin a run: check, take the calculation's lease, plan, and say in ledger and meta that a store is under way.
+
+    The block stores the chunks of the plan and ends with ``finish``; the lease is given back behind it.
+
+    Parameters
+    ----------
+    on_wait : callable
+        Told the run that holds the lease, when it has to be seen whether that run is alive.
+
+    Raises
+    ------
+    LeaseHeldError
+        If another run is storing or deleting the calculation.
+    SourceError, UsageError, StorageError
+        As ``prepare``.
+    """
+    checked = _check(request, settings)
+    job = checked.job
+    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait):
+        plan = _plan(request, checked)
+        _begin(plan)
+        yield plan
 
 
 def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
@@ -60,6 +105,10 @@ def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
     StorageError
         If the store cannot be reached or a table is missing.
     """
+    return _plan(request, _check(request, settings))
+
+
+def _check(request: StoreRequest, settings: Settings) -> _Checked:
     haz_sol_id = haz_sol_id_from_text(request.haz_sol_id)
     layout = layout_from_names(request.encoding, request.partition)
     if request.max_wcu is not None and request.max_wcu <= 0:
@@ -96,26 +145,32 @@ def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
             run_id=uuid.uuid4().hex[:12],
         )
         calculation.check_unchanged()
-        n_sites, warnings = len(calculation.sites.codes), calculation.warnings
+        n_sites = len(calculation.sites.codes)
+        chunks = plan_chunks(n_sites, {p: n for p, n in curves_per_site.items() if p in job.parts})
+        named = select_chunks(chunks, [name for name in request.chunks if name != META_CHUNK])
+        return _Checked(job, n_sites, curves_per_site, chunks, named, calculation.warnings)
 
-    earlier = Ledger(settings).calculation(haz_sol_id, layout)
+
+def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
+    job, records_of = checked.job, Ledger(checked.job.settings)
+    earlier = records_of.calculation(job.haz_sol_id, job.layout)
     same = earlier is not None and earlier.identity == job.identity
     wanted_before = earlier.parts if same and earlier is not None else ()
-    chunks = plan_chunks(n_sites, {p: n for p, n in curves_per_site.items() if p in parts})
-    records = Ledger(settings).chunks(haz_sol_id, layout) if same else {}
+    chunks = checked.chunks
+    records = records_of.chunks(job.haz_sol_id, job.layout) if same else {}
     if request.chunks:
-        todo = select_chunks(chunks, [name for name in request.chunks if name != META_CHUNK])
+        todo = checked.named
     else:
         todo = [chunk for chunk in chunks if not is_done(records.get(chunk.id), job.identity)]
     record = CalculationRecord(
-        haz_sol_id=haz_sol_id,
-        layout=layout.name,
+        haz_sol_id=job.haz_sol_id,
+        layout=job.layout.name,
         source=job.source,
         fingerprint=job.fingerprint,
         identity=job.identity,
-        n_sites=n_sites,
-        curves_per_site=curves_per_site,
-        parts=meta.asked_parts((*parts, *wanted_before)),
+        n_sites=checked.n_sites,
+        curves_per_site=checked.curves_per_site,
+        parts=meta.asked_parts((*job.parts, *wanted_before)),
         status="storing",
         sites=request.sites,
         parent=request.parent,
@@ -134,7 +189,7 @@ def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
         chunks=tuple(chunks),
         todo=tuple(todo),
         meta_todo=meta_as_before != earlier or not meta_stands,
-        warnings=warnings,
+        warnings=(*checked.warnings, *([] if earlier is None or same else [_LEFT_BEHIND.format(id=job.haz_sol_id)])),
     )
 
 
@@ -155,7 +210,7 @@ def _missing_part(part: Part, calculation: Calculation) -> str:
     return f"{calculation.source} holds no {part}: run the job with `{setting}` to have them"
 
 
-def begin(plan: StorePlan) -> None:
+def _begin(plan: StorePlan) -> None:
     """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes first."""
     job = plan.job
     if plan.todo or plan.meta_todo:
@@ -197,21 +252,20 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
 def store_in_process(request: StoreRequest, settings: Settings, progress: Progress | None = None) -> StoreReport:
     """Store a calculation in this process, without Prefect or Dask, chunk by chunk."""
     progress = progress or Silent()
-    plan = prepare(request, settings)
-    started = time.monotonic()
-    begin(plan)
-    progress.begin(plan)
     outcomes: list[ChunkOutcome] = []
     hopeless: HazardStoreError | None = None
-    try:
-        for chunk in plan.steps():
-            outcome, error = _attempt(plan.job, chunk, hopeless)
-            hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
-            outcomes.append(outcome)
-            progress.advance(outcome)
-    finally:
-        opened_calculation.release()
-    return finish(plan, outcomes, time.monotonic() - started)
+    with started(request, settings) as plan:
+        began = time.monotonic()
+        progress.begin(plan)
+        try:
+            for chunk in plan.steps():
+                outcome, error = _attempt(plan.job, chunk, hopeless)
+                hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
+                outcomes.append(outcome)
+                progress.advance(outcome)
+        finally:
+            opened_calculation.release()
+        return finish(plan, outcomes, time.monotonic() - began)
 
 
 def _attempt(

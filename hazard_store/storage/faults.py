@@ -12,7 +12,13 @@ import botocore.exceptions as bc
 from botocore.parsers import ResponseParserError
 from pynamodb.exceptions import PynamoDBException, TableDoesNotExist
 
-from hazard_store.errors import CredentialsError, StorageError, StoreUnreachableError, TableMissingError
+from hazard_store.errors import (
+    CredentialsError,
+    HazardStoreError,
+    StorageError,
+    StoreUnreachableError,
+    TableMissingError,
+)
 from hazard_store.settings import Settings
 
 
@@ -132,6 +138,12 @@ def translated(settings: Settings, table: str = "") -> Iterator[None]:
         raise to_storage_error(cause if cause is not None else exc, settings, table) from exc
     except REQUEST_ERRORS as exc:
         raise to_storage_error(exc, settings, table) from exc
+
+
+def is_condition_failure(error: HazardStoreError) -> bool:
+    """Whether a translated error says that a conditional write's condition did not hold."""
+    cause = error.__cause__
+    return isinstance(cause, PynamoDBException) and cause.cause_response_code == "ConditionalCheckFailedException"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""Leases: a live run keeps others out, a dead one does not."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hazard_store import lease
+from hazard_store.deletion import delete
+from hazard_store.errors import LeaseHeldError, LedgerError
+from hazard_store.jobs import StoreRequest
+from hazard_store.layouts import LAYOUTS
+from hazard_store.lease import Lease, held
+from hazard_store.meta import read_meta
+from hazard_store.settings import Settings
+from hazard_store.storing import started, store_in_process
+
+LAYOUT = LAYOUTS["packed+solution"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECS", 0.2)
+    monkeypatch.setattr(lease, "LEASE_SECS", 2.5)
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_may_when_it_ended(tables: Settings) -> None:
+    with (
+        held("X", LAYOUT, "first", tables),
+        pytest.raises(LeaseHeldError, match="run first is storing or deleting 'X'"),
+        held("X", LAYOUT, "second", tables),
+    ):
+        pytest.fail("two runs had the lease at once")
+    with held("X", LAYOUT, "third", tables):
+        pass
+
+
+def test_layouts_and_calculations_have_leases_of_their_own(tables: Settings) -> None:
+    with (
+        held("X", LAYOUT, "a", tables),
+        held("Y", LAYOUT, "b", tables),
+        held("X", LAYOUTS["list+solution"], "c", tables),
+    ):
+        pass
+
+
+def test_the_lease_of_a_dead_run_is_taken_over_after_its_time(tables: Settings) -> None:
+    Lease("X", LAYOUT, "dead", tables).acquire()
+    waited: list[str] = []
+    with held("X", LAYOUT, "next", tables, on_wait=waited.append):
+        assert waited == ["dead"]
+
+
+def test_a_forgotten_lease_is_taken_over_at_once(tables: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Lease("X", LAYOUT, "dead", tables).acquire()
+    monkeypatch.setattr(lease, "FORGOTTEN_SECS", -2.0)
+
+    def no_sleep(secs: float) -> None:
+        pytest.fail("it waited")
+
+    Lease("X", LAYOUT, "next", tables).acquire(sleep=no_sleep)
+
+
+def test_a_run_that_lost_its_lease_says_so_and_leaves_it_to_the_other(tables: Settings) -> None:
+    def lose_it() -> None:
+        with held("X", LAYOUT, "slow", tables) as lost:
+            other = Lease("X", LAYOUT, "other", tables)
+            assert other._write(other._model.entry.exists())
+            assert lost.wait(5)
+
+    with pytest.raises(LedgerError, match="took the lease"):
+        lose_it()
+    entry = Lease("X", LAYOUT, "reader", tables)._read()
+    assert entry is not None
+    assert entry.holder == "other"
+
+
+def test_of_two_stores_at_once_one_is_refused_and_the_result_is_whole(tables: Settings, data_dir: Path) -> None:
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "TWICE")
+    refused: list[Any] = []
+    with started(request, tables):
+        other = threading.Thread(target=lambda: refused.append(_error_of(request, tables)))
+        other.start()
+        other.join()
+    assert isinstance(refused[0], LeaseHeldError)
+    assert store_in_process(request, tables).complete
+    assert read_meta("TWICE", tables).complete
+
+
+def test_a_delete_is_refused_while_a_store_runs(tables: Settings, data_dir: Path) -> None:
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "BUSY")
+    with started(request, tables), pytest.raises(LeaseHeldError):
+        delete("BUSY", settings=tables)
+    assert store_in_process(request, tables).complete
+    assert delete("BUSY", settings=tables).items == 85
+
+
+def _error_of(request: StoreRequest, settings: Settings) -> Exception | None:
+    try:
+        store_in_process(request, settings)
+    except LedgerError as exc:
+        return exc
+    return None
