@@ -9,11 +9,12 @@ requirements, because some of them (GDAL) do not install everywhere and hazard c
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from hazard_store.local.fetch import cache_dir
 
 DEFAULT_VERSION = "3.26.2"
 
@@ -75,8 +76,7 @@ def fitting_python(minors: tuple[int, ...]) -> str:
 
 def engine_python(version: str) -> Path:
     """Return the python of that engine's virtual environment, made if it is not there yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hazard-store"
-    folder = cache / f"openquake-{version}"
+    folder = cache_dir() / f"openquake-{version}"
     python = folder / "bin" / "python"
     complete = folder / "complete"
     if complete.exists():
