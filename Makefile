@@ -44,7 +44,7 @@ lint: install ## ruff and mypy, as CI runs them
 demo: install ## store a real calculation in a local DynamoDB through Prefect and Dask, and read it back
 	@$(RUN) -m deployments.local.demo
 
-up: install ## start a local DynamoDB and a Prefect server with its UI, and leave them running
+up: install ## start a local DynamoDB, Prefect with its UI, a worker and the deployments, and leave them running
 	@$(RUN) -m deployments.local.stack up
 
 down: install ## stop what `make up` started; its data stays

@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.baseline import pynamodb_lists_curves_per_sec  # noqa: E402
 from benchmarks.synthetic import write_calculation  # noqa: E402
-from deployments.local.prefect_server import PrefectServer  # noqa: E402
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal  # noqa: E402
+from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
 from hazard_store.settings import Settings  # noqa: E402
 from hazard_store.storage.tables import create_tables  # noqa: E402
 from hazard_store.storing import Silent, StoreRequest  # noqa: E402

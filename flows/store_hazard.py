@@ -16,9 +16,13 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Crashed, Failed
 
 from flows import progress
-from flows.clusters import cluster_from_name
+from flows.clusters import Cluster, cluster_from_name
+from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, WcuPerSec, Workers
+from flows.reporting import Reporter
+from flows.server import some_server
 from hazard_store import storing
-from hazard_store.jobs import ChunkOutcome, Progress, StoreReport, StoreRequest
+from hazard_store.errors import HazardStoreError
+from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport, StoreRequest
 from hazard_store.ledger import META_CHUNK
 from hazard_store.names import ChunkId, CurvePart, Part
 from hazard_store.settings import Settings
@@ -35,17 +39,17 @@ _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": reali
 @flow(name="store_hazard", flow_run_name="store {haz_sol_id}", persist_result=False)
 def store_hazard(
     source: str,
-    haz_sol_id: str,
+    haz_sol_id: HazSolIdText,
     parts: list[Part] | None = None,
-    encoding: Literal["packed", "list"] = "packed",
-    partition: Literal["solution", "location"] = "solution",
-    cluster: str = "local",
-    workers: int | None = None,
-    max_wcu: float | None = None,
+    encoding: Encoding = "packed",
+    partition: Partition = "solution",
+    cluster: ClusterName = "local",
+    workers: Workers | None = None,
+    max_wcu: WcuPerSec | None = None,
     sites: Literal["auto", "normalised"] = "auto",
     parent: str | None = None,
     trust_imt_order: bool = False,
-    chunks: list[str] | None = None,
+    chunks: list[ChunkName] | None = None,
 ) -> State[StoreReport]:
     """Store one OpenQuake calculation in DynamoDB.
 
@@ -76,25 +80,60 @@ def store_hazard(
         trust_imt_order=trust_imt_order,
         max_wcu=max_wcu,
     )
+    return store(request, cluster, workers)
+
+
+def store(request: StoreRequest, cluster: str, workers: int | None) -> State[StoreReport]:
+    """Store within a flow run, and give the state in which the run ends; what is refused becomes its message."""
+    try:
+        return _store(request, cluster, workers)
+    except HazardStoreError as exc:
+        return Failed(message=str(exc), data=exc)
+
+
+def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[StoreReport]:
     logger = get_run_logger()
-    listener = progress.of_this_run()
+    reporter = Reporter(progress.of_this_run())
     settings = Settings.from_environment()
     where = cluster_from_name(cluster, workers or settings.workers)
-    plan = storing.prepare(request, settings)
-    for warning in plan.warnings:
-        logger.warning("%s", warning)
-    logger.info(
-        "%s: %d chunks with %d items to store, %d chunks stored before",
-        plan.job.layout.name,
-        len(plan.todo),
-        plan.items_todo,
-        len(plan.chunks) - len(plan.todo),
-    )
-    started = time.monotonic()
-    storing.begin(plan)
-    listener.begin(plan)
+    with storing.started(request, settings, on_wait=_say_waiting) as plan, reporter:
+        for warning in plan.warnings:
+            logger.warning("%s", warning)
+        logger.info(
+            "%s: %d chunks with %d items to store, %d chunks stored before",
+            plan.job.layout.name,
+            len(plan.todo),
+            plan.items_todo,
+            len(plan.chunks) - len(plan.todo),
+        )
+        began = time.monotonic()
+        reporter.begin(plan)
+        outcomes = []
+        for outcome in _run_chunks(plan, where):
+            outcomes.append(outcome)
+            reporter.advance(outcome)
+            if outcome.error:
+                logger.error("%s failed: %s", outcome.chunk_id, outcome.error)
+        report = storing.finish(plan, outcomes, time.monotonic() - began)
+    reporter.end(report)
+    totals = report.totals()
+    logger.info("%s", totals.summary())
+    if report.failed:
+        return Failed(message=failure_message(report), data=report)
+    return Completed(message=totals.summary(), data=report)
+
+
+def _say_waiting(holder: str) -> None:
+    get_run_logger().info("waiting to see whether run %s, which holds this calculation's lease, is alive", holder)
+
+
+def _run_chunks(plan: StorePlan, where: Cluster) -> Iterator[ChunkOutcome]:
+    """Map the plan's steps over the cluster, and give their outcomes as they end."""
     # Every worker gets its share of the budget, since they do not see each other's spending.
-    job = replace(plan.job, max_wcu=max_wcu / where.workers if max_wcu else None)
+    max_wcu = plan.job.max_wcu / where.workers if plan.job.max_wcu else None
+    job = replace(plan.job, max_wcu=max_wcu)
+    if not plan.steps():
+        return
     with where.runner as runner:
         futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
         if plan.meta_todo:
@@ -104,18 +143,7 @@ def store_hazard(
             if mine:
                 mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
                 futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
-        outcomes = []
-        for outcome in _outcomes(futures):
-            outcomes.append(outcome)
-            listener.advance(outcome)
-            if outcome.error:
-                logger.error("%s failed: %s", outcome.chunk_id, outcome.error)
-    report = storing.finish(plan, outcomes, time.monotonic() - started)
-    totals = report.totals()
-    logger.info("%s", totals.summary())
-    if report.failed:
-        return Failed(message=failure_message(report), data=report)
-    return Completed(message=totals.summary(), data=report)
+        yield from _outcomes(futures)
 
 
 def failure_message(report: StoreReport) -> str:
@@ -171,24 +199,25 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
     """
     token = progress.current.set(listener)
     try:
-        state: State[Any] = store_hazard(
-            source=request.source,
-            haz_sol_id=request.haz_sol_id,
-            parts=list(request.parts) or None,
-            encoding=request.encoding,
-            partition=request.partition,
-            cluster=cluster,
-            workers=workers,
-            max_wcu=request.max_wcu,
-            sites=request.sites,
-            parent=request.parent,
-            trust_imt_order=request.trust_imt_order,
-            chunks=list(request.chunks) or None,
-            return_state=True,
-        )
+        with some_server():
+            state: State[Any] = store_hazard(
+                source=request.source,
+                haz_sol_id=request.haz_sol_id,
+                parts=list(request.parts) or None,
+                encoding=request.encoding,
+                partition=request.partition,
+                cluster=cluster,
+                workers=workers,
+                max_wcu=request.max_wcu,
+                sites=request.sites,
+                parent=request.parent,
+                trust_imt_order=request.trust_imt_order,
+                chunks=list(request.chunks) or None,
+                return_state=True,
+            )
+            result: Any = state.result(raise_on_failure=False)
     finally:
         progress.current.reset(token)
-    result: Any = state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result
     report: StoreReport = result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,6 +24,11 @@ from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import table_name
 from hazard_store.storage.rate import WcuBudget
 from hazard_store.storage.sender import Sender
+
+logger = logging.getLogger(__name__)
+
+# How often a running chunk tells the ledger how far it is: one write unit each time, and nothing for a short chunk.
+RENEW_EVERY_SECS = 5.0
 
 
 def open_job(job: StoreJob) -> Calculation:
@@ -111,7 +118,8 @@ def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None =
     content = 0
     budget = WcuBudget(job.max_wcu) if job.max_wcu else None
     with _recorded(job, record), opened_calculation.of(job) as calculation:
-        with Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=cancelled) as sender:
+        sender = Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=cancelled)
+        with _renewed(job, record, sender.so_far), sender:
             timings = Metrics()
             for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
                 encoding = time.monotonic()
@@ -186,6 +194,34 @@ def created_epoch_secs(date: str | None) -> int:
     except ValueError:
         return 0
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+@contextmanager
+def _renewed(job: StoreJob, record: ChunkRecord, so_far: Callable[[], Metrics]) -> Iterator[None]:
+    """Tell the ledger every few seconds how far a chunk is, from a thread that ends before the block's end is recorded.
+
+    A thread, and not a call from the writing: a chunk that waits out throttles shows them while it waits.
+    """
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEW_EVERY_SECS):
+            now = so_far()
+            figures = {"retries": now.retries, "throttles": now.throttles}
+            running = replace(record, items=now.items, wcu=now.wcu, metrics=figures)
+            try:
+                Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, running)
+            except HazardStoreError as exc:
+                # Only who watches misses something; what the store itself makes of a lost ledger shows at its end.
+                logger.warning("%s: the ledger could not be told how far it is: %s", record.chunk_id, exc)
+
+    thread = threading.Thread(target=renew, name=f"renew {record.chunk_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -121,10 +121,10 @@ class StoreReport:
         return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
 
     def totals(self, part: Part | None = None) -> Metrics:
-        """Metrics of a part or of all, with the run's wall time for all."""
+        """Metrics of a part, or of all curves with the run's wall time; the meta is no curve."""
         total = Metrics()
         for outcome in self.outcomes:
-            if part in (None, outcome.part):
+            if outcome.part == part or (part is None and outcome.part != "meta"):
                 total.add(outcome.metrics)
         if part is None:
             total.seconds = self.seconds

@@ -18,7 +18,8 @@ CURVE_PARTS: tuple[CurvePart, ...] = get_args(CurvePart)
 
 # `:` separates the fields of a range key and `#` those of a ledger key, so neither may occur in an id. The rest of
 # the set covers base64 ids (`T3BlbnF1YWtlOjEwMA==`) and keeps ids harmless in a shell, in Markdown and in a URL.
-_HAZ_SOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+/@~-]{0,199}")
+HAZ_SOL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._=+/@~-]{0,199}"
+_HAZ_SOL_ID = re.compile(HAZ_SOL_ID_PATTERN)
 
 BIN_DEGREES = 0.5
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 
@@ -53,5 +53,8 @@ def realisations_task(job: StoreJob, chunk: Chunk) -> State[ChunkOutcome]:
 
 
 def _store(job: StoreJob, chunk: Chunk) -> State[ChunkOutcome]:
+    logger = get_run_logger()
+    logger.info("%s: storing %s items", chunk.id, f"{chunk.items:,}")
     metrics = store_chunk(job, chunk)
+    logger.info("%s: stored %s", chunk.id, metrics.summary())
     return Completed(message=metrics.summary(), data=ChunkOutcome(chunk.id, chunk.part, metrics))

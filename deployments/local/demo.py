@@ -19,9 +19,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.local.prefect_server import PrefectServer
 from hazard_store.errors import LocalServiceError
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal
+from hazard_store.local.prefect_server import PrefectServer
 
 CALCULATION = "tests/data/custom_ids.hdf5"
 """A classical calculation of five sites with ids of their own and a fully enumerated logic tree."""

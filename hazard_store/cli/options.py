@@ -150,9 +150,9 @@ def place_options(function: F) -> F:
 
 
 def pick_layout(encoding: str | None, partition: str | None) -> Layout | None:
-    """Give the layout that a command names; where it names only half of it, the other half is the default's."""
+    """Give the layout that a command names, without loading any where it names none."""
     if encoding is None and partition is None:
         return None
-    from hazard_store.layouts import layout_from_names
+    from hazard_store.layouts import chosen_layout
 
-    return layout_from_names(encoding or ENCODINGS[0], partition or PARTITIONS[0])
+    return chosen_layout(encoding, partition)

@@ -64,5 +64,7 @@ def plot(
         title=title,
         investigation_time=meta.document["investigation_time"] if meta is not None else None,
         path=path,
+        # IMTs that were named are all drawn; of the others a few stand for the rest.
+        max_panels=len(imts) or plotting.MAX_PANELS,
     )
     note(f"wrote {path}")

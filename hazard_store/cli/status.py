@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,68 +12,13 @@ from hazard_store.cli.output import count, note, put, put_fields, put_json, put_
 from hazard_store.cli.storing import rerun_command
 
 if TYPE_CHECKING:
-    from hazard_store.ledger import CalculationRecord, ChunkRecord, Ledger
-    from hazard_store.names import ChunkId
-
-STATES = ("done", "failed", "running", "missing")
+    from hazard_store.ledger import CalculationRecord
+    from hazard_store.standing import Standing
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A calculation in one layout as the ledger has it: its chunks by what became of them."""
-
-    record: CalculationRecord
-    chunks: dict[ChunkId, ChunkRecord]
-    states: dict[ChunkId, str]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything that was asked for is stored, and the run that stored it came to its end."""
-        return self.record.status == "complete" and set(self.states.values()) <= {"done"}
-
-    @property
-    def mend(self) -> str | None:
-        """The command that stores what is not done."""
-        return None if self.is_complete else rerun_command(self.record.haz_sol_id, self.record.layout)
-
-    def of(self, state: str, part: str | None = None) -> list[ChunkId]:
-        """Ids of the chunks in a state, of one part or of all."""
-        return [c for c, s in self.states.items() if s == state and part in (None, c.partition(":")[0])]
-
-    def items_per_sec(self, part: str | None = None) -> float:
-        """Items over the time from the first start to the last end of each run."""
-        spans: dict[str, tuple[float, float]] = {}
-        items = 0
-        for chunk_id in self.of("done", part):
-            chunk = self.chunks[chunk_id]
-            if chunk.ended and chunk_id != "meta":
-                items += chunk.items
-                start, end = (datetime.fromisoformat(text).timestamp() for text in (chunk.started, chunk.ended))
-                first, last = spans.get(chunk.run_id, (start, end))
-                spans[chunk.run_id] = (min(first, start), max(last, end))
-        seconds = sum(last - first for first, last in spans.values())
-        return items / seconds if seconds > 0 else 0.0
-
-    def wcu(self, part: str | None = None) -> float:
-        """Write units that the done chunks took."""
-        return sum(self.chunks[chunk_id].wcu for chunk_id in self.of("done", part))
-
-    def items(self, part: str | None = None) -> int:
-        """Items of the done chunks."""
-        return sum(self.chunks[chunk_id].items for chunk_id in self.of("done", part))
-
-
-def standing_of(ledger: Ledger, record: CalculationRecord) -> Standing:
-    """Compare the plan of a calculation with the records of its chunks."""
-    from hazard_store.ledger import META_CHUNK, layout_of
-
-    chunks = ledger.chunks(record.haz_sol_id, layout_of(record))
-    states: dict[ChunkId, str] = {}
-    for chunk_id in (META_CHUNK, *(chunk.id for chunk in record.plan())):
-        known = chunks.get(chunk_id)
-        # A chunk of an earlier content of the file is as good as none.
-        states[chunk_id] = "missing" if known is None or known.identity != record.identity else known.status
-    return Standing(record, chunks, states)
+def mend_command(standing: Standing) -> str | None:
+    """Write the command that stores what is not done."""
+    return None if standing.is_complete else rerun_command(standing.record.haz_sol_id, standing.record.layout)
 
 
 @click.command(
@@ -90,6 +33,7 @@ def status(haz_sol_id: str | None, as_json: bool) -> None:
     """
     from hazard_store.ledger import Ledger
     from hazard_store.settings import Settings
+    from hazard_store.standing import standing_of
 
     ledger = Ledger(Settings.from_environment())
     if haz_sol_id is None:
@@ -142,6 +86,8 @@ def record_to_json(record: CalculationRecord) -> dict[str, Any]:
 
 def standing_to_json(standing: Standing) -> dict[str, Any]:
     """Give a calculation with its chunks."""
+    from hazard_store.standing import STATES
+
     return record_to_json(standing.record) | {
         "complete": standing.is_complete,
         "chunks": {"total": len(standing.states)} | {state: len(standing.of(state)) for state in STATES},
@@ -159,11 +105,13 @@ def standing_to_json(standing: Standing) -> dict[str, Any]:
         "missing": standing.of("missing"),
         "wcu": standing.wcu(),
         "items_per_sec": standing.items_per_sec(),
-        "mend": standing.mend,
+        "mend": mend_command(standing),
     }
 
 
 def _put_standing(standing: Standing) -> None:
+    from hazard_store.standing import STATES
+
     record = standing.record
     put_fields(
         [
@@ -199,6 +147,6 @@ def _put_standing(standing: Standing) -> None:
         put(f"running since {standing.chunks[chunk_id].started}: {chunk_id}")
     for chunk_id in standing.of("missing"):
         put(f"missing: {chunk_id}")
-    if standing.mend:
+    if mend := mend_command(standing):
         alive = ", unless a run is under way" if standing.of("running") else ""
-        put(f"mend it with: {standing.mend}{alive}")
+        put(f"mend it with: {mend}{alive}")

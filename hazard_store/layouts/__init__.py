@@ -19,7 +19,16 @@ from hazard_store.layouts.packed import PackedEncoding
 from hazard_store.layouts.partition import LocationPartition, Partition, SolutionPartition
 from hazard_store.names import CurvePart
 
-__all__ = ["ENCODINGS", "LAYOUTS", "PARTITIONS", "CurveBlock", "EncodedItem", "Layout", "layout_from_names"]
+__all__ = [
+    "ENCODINGS",
+    "LAYOUTS",
+    "PARTITIONS",
+    "CurveBlock",
+    "EncodedItem",
+    "Layout",
+    "chosen_layout",
+    "layout_from_names",
+]
 
 
 class Encoding(Protocol):
@@ -97,3 +106,16 @@ def layout_from_names(encoding: str, partition: str) -> Layout:
     if partition not in PARTITIONS:
         raise UsageError(f"unknown partition {partition!r}: choose {' or '.join(PARTITIONS)}")
     return LAYOUTS[f"{encoding}+{partition}"]
+
+
+def chosen_layout(encoding: str | None, partition: str | None) -> Layout | None:
+    """Find the layout that a user named, None for none; where only half of it is named, the other is the default's.
+
+    Raises
+    ------
+    UsageError
+        If a word is unknown.
+    """
+    if encoding is None and partition is None:
+        return None
+    return layout_from_names(encoding or next(iter(ENCODINGS)), partition or next(iter(PARTITIONS)))

@@ -13,6 +13,8 @@ from hazard_store.settings import Settings
 # A write of 25 items takes DynamoDB some 10 to 50 ms; what takes this long is lost.
 CONNECT_TIMEOUT_SECS = 5.0
 READ_TIMEOUT_SECS = 30.0
+# The requests of the models are small; with their retries this bounds how long a silent endpoint keeps a command.
+MODEL_READ_TIMEOUT_SECS = 10.0
 
 # The most requests that one process has under way; urllib3 drops connections beyond its pool.
 MAX_CONNECTIONS = 32
@@ -37,7 +39,7 @@ def connect(settings: Settings, retries: int = 0) -> Connection:
         region=settings.region,
         host=settings.endpoint,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECS,
-        read_timeout_seconds=READ_TIMEOUT_SECS,
+        read_timeout_seconds=MODEL_READ_TIMEOUT_SECS if retries else READ_TIMEOUT_SECS,
         max_retry_attempts=retries,
         max_pool_connections=MAX_CONNECTIONS,
     )

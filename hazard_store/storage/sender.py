@@ -89,6 +89,7 @@ class Sender:
         self._batch: list[EncodedItem] = []
         self._batch_bytes = 0
         self._wcu_per_item = 1.0
+        self._under_way: dict[int, Metrics] = {}
         self._left: list[tuple[str, str]] = []
         self._errors: list[HazardStoreError] = []
 
@@ -141,6 +142,20 @@ class Sender:
                 raise UnacknowledgedError(f"{len(self._left):,} items were not acknowledged: {first}", self._left)
             raise first
 
+    def so_far(self) -> Metrics:
+        """What was acknowledged, retried and throttled until now, batches that are under way included.
+
+        Times and latencies are left out: they stand in `metrics`, which is whole once ``close`` returned.
+        """
+        with self._lock:
+            counted = [self.metrics, *self._under_way.values()]
+            return Metrics(
+                items=sum(one.items for one in counted),
+                wcu=sum(one.wcu for one in counted),
+                retries=sum(one.retries for one in counted),
+                throttles=sum(one.throttles for one in counted),
+            )
+
     def _shut_down(self) -> None:
         self._pool.shutdown(wait=True)
         self._client.close()
@@ -155,6 +170,8 @@ class Sender:
         """Write one batch; whatever happens, its items end acknowledged or in `_left`."""
         started = time.monotonic()
         spent = Metrics()
+        with self._lock:
+            self._under_way[id(spent)] = spent
         error: HazardStoreError | None = None
         try:
             self._send_until_done(batch, spent)
@@ -164,6 +181,7 @@ class Sender:
             error = to_storage_error(exc, self._settings, self._table)
         spent.writing_secs = time.monotonic() - started
         with self._lock:
+            del self._under_way[id(spent)]
             self.metrics.add(spent)
             if error is not None:
                 self._errors.append(error)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.local.prefect_server import PrefectServer
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal
+from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables
 from tests.integration.fault_proxy import FaultProxy, fault_proxy

@@ -21,13 +21,13 @@ import numpy as np
 import orjson
 import pytest
 
-from deployments.local.prefect_server import PrefectServer
 from hazard_store import storing
 from hazard_store.cli import get_hazard, store_hazard
 from hazard_store.errors import StorageError
 from hazard_store.jobs import StoreJob
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
+from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.oq import open_calculation
 from hazard_store.settings import Settings
 from tests.unit.cli.running import RunCli, run_cli_with

@@ -17,7 +17,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import FlowRun, TaskRun
 
-from deployments.local.prefect_server import PrefectServer
 from flows import store_hazard as flow_module
 from flows.clusters import cluster_from_name
 from flows.store_hazard import run
@@ -25,6 +24,7 @@ from hazard_store.errors import NotStorableError, UsageError
 from hazard_store.jobs import Silent, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
+from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.local.process import free_port
 from hazard_store.meta import read_meta
 from hazard_store.settings import Settings

@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from deployments.local import stack as stack_module
-from deployments.local.prefect_server import PrefectServer
 from deployments.local.stack import Service, Stack
 from hazard_store.errors import LocalServiceError
 from hazard_store.local import dynamodb
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal
+from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.local.process import free_port, http_status, is_port_free
 
 ITEM = {"k": {"S": "a key"}, "poe": {"N": "0.1"}}
@@ -115,7 +115,7 @@ def test_ui_calls_its_own_server(prefect_server: PrefectServer) -> None:
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """Local services in a folder of the test's own, on ports that no one else uses."""
     port = free_port()
-    monkeypatch.setattr(stack_module, "_USUAL_PORTS", {"database": port, "prefect": port + 100})
+    monkeypatch.setattr(stack_module, "_USUAL_PORTS", {"database": port, "prefect": port + 100, "worker": port + 200})
     stack = Stack(tmp_path)
     yield stack
     stack.down()
@@ -142,6 +142,8 @@ def test_up_status_and_down(tmp_path: Path) -> None:
         assert f"export HAZARD_STORE_ENDPOINT={database.url}\n" in first
         assert f"export PREFECT_API_URL={prefect.url}/api\n" in first
         assert http_status(prefect.port, "/api/health") == 200
+        assert http_status(services["worker"].port, "/health") == 200
+        assert http_status(prefect.port, "/api/deployments/name/store_hazard/store-hazard") == 200
         put_item(database.url, "Kept")
 
         assert run_stack(tmp_path, "up") == first, "a second `up` starts nothing"
@@ -152,6 +154,7 @@ def test_up_status_and_down(tmp_path: Path) -> None:
     assert f"process {prefect.pid}" in last
     assert not psutil.pid_exists(database.pid)
     assert not psutil.pid_exists(prefect.pid)
+    assert not psutil.pid_exists(services["worker"].pid)
     assert run_stack(tmp_path, "down") == "stopped: nothing was running\n"
     with DynamoDbLocal.start(data_dir=tmp_path / "database", max_heap_mb=HEAP_MB) as reopened:
         assert get_item(reopened.endpoint, "Kept") == ITEM

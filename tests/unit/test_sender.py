@@ -93,6 +93,22 @@ def test_throttle_then_part_then_success() -> None:
     assert sum(metrics.latency_buckets.values()) == 4
 
 
+def test_what_is_under_way_can_be_seen_while_it_waits() -> None:
+    seen = []
+
+    def look(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        seen.append(sender.so_far())
+        return accept(entries)
+
+    client = ScriptedClient([fail(client_error("ThrottlingException")), give_back(10), look])
+    with Sender(TABLE, Settings(), client=client, policy=FAST, connections=1) as sender:
+        for item in items(30):
+            sender.put(item)
+    assert [(m.items, m.wcu, m.retries, m.throttles) for m in seen] == [(15, 30.0, 2, 2)]
+    after = sender.so_far()
+    assert (after.items, after.wcu, after.throttles) == (30, 60.0, 2) == (30, sender.metrics.wcu, 2)
+
+
 @pytest.mark.parametrize("count", [1, 24, 25, 26, 1_000])
 def test_every_item_is_sent_once_in_batches_of_at_most_25(count: int) -> None:
     client = ScriptedClient()

@@ -1,0 +1,24 @@
+"""The types of the flows' parameters: what the form in the UI, and the server, check before a run exists.
+
+Patterns are those of the library less its sentences; what a pattern cannot say, the run refuses in its first second.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hazard_store.names import HAZ_SOL_ID_PATTERN
+from hazard_store.rerunning import LEFT
+
+HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
+Encoding = Literal["packed", "list"]
+Partition = Literal["solution", "location"]
+ClusterName = Annotated[str, Field(pattern="^(local|none|(tcp|tls)://.*)$")]
+Workers = Annotated[int, Field(ge=1)]
+WcuPerSec = Annotated[float, Field(gt=0)]
+
+_CHUNK = "meta|stats|realisations|(stats|realisations):[0-9]{5,}-[0-9]{5,}"
+ChunkName = Annotated[str, Field(pattern=f"^({_CHUNK})$")]
+RerunChunkName = Annotated[str, Field(pattern=f"^({LEFT}|{_CHUNK})$")]

@@ -1,0 +1,32 @@
+"""A Prefect server for a flow that runs in a terminal, where none is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from hazard_store.local.prefect_server import PrefectServer
+
+
+@contextmanager
+def some_server() -> Iterator[None]:
+    """The server of ``PREFECT_API_URL``; without one, one of our own while the block runs, with the user's history.
+
+    Prefect itself would start one in every process that asks, each Dask worker included, and leave them running when
+    the command is interrupted.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with (
+        PrefectServer.start(home=PREFECT_HOME.value()) as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+    ):
+        yield
+        # Log lines and events go to the server in batches; the last ones must leave before it does.
+        APILogWorker.drain_all(timeout=10)
+        EventsWorker.drain_all(timeout=10)
