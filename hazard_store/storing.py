@@ -188,7 +188,7 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         record=record,
         chunks=tuple(chunks),
         todo=tuple(todo),
-        meta_todo=meta_as_before != earlier or not meta_stands,
+        meta_todo=META_CHUNK in request.chunks or meta_as_before != earlier or not meta_stands,
         warnings=(*checked.warnings, *([] if earlier is None or same else [_LEFT_BEHIND.format(id=job.haz_sol_id)])),
     )
 

@@ -469,7 +469,7 @@ def test_a_store_through_the_flow_tells_the_same(
     assert (document["complete"], document["chunks"]) == (True, 2)
     lines = run.stderr.splitlines()
     assert lines[0].startswith("storing ")
-    assert lines[-1].startswith("stored NZ-1 (packed+solution), complete: 86 items")
+    assert lines[-1].startswith("stored NZ-1 (packed+solution), complete: 85 items")
     # Neither Prefect nor Dask says anything between ours.
     assert all(re.match(r"storing |stored |(stats |realisations )?(ended: )?\d+ of 85 items, ", line) for line in lines)
 

@@ -131,6 +131,14 @@ def test_throttles_and_server_errors_pass_by_and_are_counted(
     assert (report.totals().retries, report.totals().throttles) == (3, 1)
 
 
+def test_a_chunk_that_is_named_is_stored_though_it_is_done(tables: Settings, data_dir: Path) -> None:
+    store_in_process(request(data_dir), tables)
+    for name in ("meta", "stats:00000-00005"):
+        report = store_in_process(request(data_dir, chunks=(name,)), tables)
+        assert [outcome.chunk_id for outcome in report.outcomes] == [name]
+        assert report.complete
+
+
 def test_a_changed_file_is_stored_anew(tables: Settings, data_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(data_dir / CUSTOM, tmp_path))
     store_in_process(request(tmp_path), tables)
