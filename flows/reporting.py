@@ -92,6 +92,11 @@ class Reporter:
         # A cancelled run must end within seconds; the thread dies with it.
         self._stop(2 * REQUEST_TIMEOUT_SECS if kind is None else 1.0)
 
+    def wait(self, holder: str) -> None:
+        """Another run holds the lease: whoever watches learns why nothing happens."""
+        self._listener.wait(holder)
+        self._logger.info("waiting to see whether run %s, which holds this calculation's lease, is alive", holder)
+
     def begin(self, plan: StorePlan) -> None:
         """The plan stands: progress is reported from now on."""
         self._listener.begin(plan)

@@ -96,7 +96,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[St
     reporter = Reporter(progress.of_this_run())
     settings = Settings.from_environment()
     where = cluster_from_name(cluster, workers or settings.workers)
-    with storing.started(request, settings, on_wait=_say_waiting) as plan, reporter:
+    with storing.started(request, settings, on_wait=reporter.wait) as plan, reporter:
         for warning in plan.warnings:
             logger.warning("%s", warning)
         logger.info(
@@ -121,10 +121,6 @@ def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[St
     if report.failed:
         return Failed(message=failure_message(report), data=report)
     return Completed(message=totals.summary(), data=report)
-
-
-def _say_waiting(holder: str) -> None:
-    get_run_logger().info("waiting to see whether run %s, which holds this calculation's lease, is alive", holder)
 
 
 def _run_chunks(plan: StorePlan, where: Cluster) -> Iterator[ChunkOutcome]:

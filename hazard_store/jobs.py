@@ -134,6 +134,9 @@ class StoreReport:
 class Progress(Protocol):
     """What a run tells about itself while it goes on."""
 
+    def wait(self, holder: str) -> None:
+        """Run `holder` has the calculation's lease; it has to be seen whether it is alive."""
+
     def begin(self, plan: StorePlan) -> None:
         """The plan stands and writing starts."""
 
@@ -143,6 +146,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nothing."""
+
+    def wait(self, holder: str) -> None:
+        """Nothing."""
 
     def begin(self, plan: StorePlan) -> None:
         """Nothing."""

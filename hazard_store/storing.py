@@ -254,7 +254,7 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
     progress = progress or Silent()
     outcomes: list[ChunkOutcome] = []
     hopeless: HazardStoreError | None = None
-    with started(request, settings) as plan:
+    with started(request, settings, on_wait=progress.wait) as plan:
         began = time.monotonic()
         progress.begin(plan)
         try:

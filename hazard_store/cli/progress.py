@@ -44,6 +44,10 @@ class StoreProgress:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def wait(self, holder: str) -> None:
+        """Say why nothing happens for some seconds."""
+        note(f"waiting to see whether run {holder}, which was storing or deleting this calculation, is alive")
+
     def begin(self, plan: StorePlan) -> None:
         """Take the plan; the clock starts."""
         self.plan = plan
