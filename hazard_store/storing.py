@@ -125,10 +125,11 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
         for part in request.parts:
             if part != "meta" and part not in curves_per_site:
                 raise UsageError(_missing_part(part, calculation))
-        calculation.check_curves()
         parts = meta.asked_parts(request.parts or ("meta", *curves_per_site))
         tables = {CalculationMeta.table_base, LedgerEntry.table_base, *(layout.table_base(p) for p in curves_per_site)}
         require_tables(tables | ({V2Meta.table_base} if layout.is_v2 else set()), settings)
+        # Reads the whole file, and so comes after what fails quickly.
+        calculation.check_curves()
         job = StoreJob(
             source=calculation.source,
             stamp=calculation.stamp,
