@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadscope
 BENCH_ARGS ?=
-CONFORMANCE_ARGS ?=
+CONFORMANCE_ARGS ?= --store
 
 VENV := .venv
 RUN := $(VENV)/bin/python

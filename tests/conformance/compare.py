@@ -11,8 +11,10 @@ is an honest answer, so only a difference makes the exit code 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from hazard_store import query
 from hazard_store.errors import SourceError
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
+from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables
@@ -212,14 +215,23 @@ def find_datastores(sources: list[Path]) -> list[Path]:
 
 
 def main() -> int:
-    """Compare all and print a line for each, and the totals."""
+    """Read the command line; without an endpoint a DynamoDB of its own takes what --store stores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", type=Path, metavar="CORPUS")
-    parser.add_argument("--store", action="store_true", help="store each in HAZARD_STORE_ENDPOINT and read it back")
+    parser.add_argument("--store", action="store_true", help="store each and read it back")
     parser.add_argument("--quiet", action="store_true", help="leave out the files that are equal")
     parser.add_argument("--full", action="store_true", help="do not shorten the details")
     arguments = parser.parse_args()
 
+    with contextlib.ExitStack() as services:
+        if arguments.store and not os.environ.get("HAZARD_STORE_ENDPOINT"):
+            database = services.enter_context(DynamoDbLocal.start())
+            os.environ.update(LOCAL_CREDENTIALS, HAZARD_STORE_ENDPOINT=database.endpoint)
+        return compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Compare every datastore, print a line for each and the totals, and return the exit code."""
     settings = Settings.from_environment()
     if arguments.store:
         create_tables(settings)
