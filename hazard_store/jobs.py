@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from hazard_store.layouts import Layout
@@ -72,7 +73,10 @@ class StoreJob:
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A run: its job, its chunks, and which of them are left to do."""
+    """A run: its job, its chunks, and which of them are left to do; it stays in the process that runs it.
+
+    `lost` is set when another run took the lease over: this one must not write any more.
+    """
 
     job: StoreJob
     record: CalculationRecord
@@ -80,6 +84,7 @@ class StorePlan:
     todo: tuple[Chunk, ...]
     meta_todo: bool
     warnings: tuple[str, ...]
+    lost: threading.Event = field(default_factory=threading.Event, compare=False)
 
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""

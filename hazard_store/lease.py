@@ -173,7 +173,12 @@ def held(
         if not lost.is_set():
             lease.release()
     if lost.is_set():
-        raise LedgerError(
-            f"another run took the lease of {haz_sol_id!r} over, for this one had not renewed it for {LEASE_SECS:g} s: "
-            "`hazard-store status` says what is stored"
-        )
+        raise lost_error(haz_sol_id)
+
+
+def lost_error(haz_sol_id: str) -> LedgerError:
+    """Give the error of a run whose lease another one took over."""
+    return LedgerError(
+        f"another run took the lease of {haz_sol_id!r} over, for this one had not renewed it for {LEASE_SECS:g} s: "
+        "`hazard-store status` says what is stored"
+    )

@@ -87,8 +87,8 @@ def started(
     """
     checked = _check(request, settings)
     job = checked.job
-    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait):
-        plan = _plan(request, checked)
+    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait) as lost:
+        plan = replace(_plan(request, checked), lost=lost)
         _begin(plan)
         yield plan
 
@@ -224,6 +224,9 @@ def _begin(plan: StorePlan) -> None:
 def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) -> StoreReport:
     """End a run: the meta says complete if the ledger has every chunk of everything that was asked for."""
     job = plan.job
+    if plan.lost.is_set():
+        # What this run stored is in the ledger, but whether the calculation is whole is the other run's to say.
+        raise lease.lost_error(job.haz_sol_id)
     records = Ledger(job.settings)
     done = records.chunks(job.haz_sol_id, job.layout)
     needed = [META_CHUNK, *(chunk.id for chunk in plan.record.plan())]
@@ -260,7 +263,7 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
         progress.begin(plan)
         try:
             for chunk in plan.steps():
-                outcome, error = _attempt(plan.job, chunk, hopeless)
+                outcome, error = _attempt(plan, chunk, hopeless)
                 hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
                 outcomes.append(outcome)
                 progress.advance(outcome)
@@ -270,7 +273,7 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
 
 
 def _attempt(
-    job: StoreJob, chunk: Chunk | None, hopeless: HazardStoreError | None
+    plan: StorePlan, chunk: Chunk | None, hopeless: HazardStoreError | None
 ) -> tuple[ChunkOutcome, HazardStoreError | None]:
     """Store a chunk, or the meta for None, with retries; an error becomes part of the outcome."""
     chunk_id = META_CHUNK if chunk is None else chunk.id
@@ -279,9 +282,9 @@ def _attempt(
         return ChunkOutcome(chunk_id, part, Metrics(), f"not tried: {hopeless}"), hopeless
     for delay_secs in (*CHUNK_RETRY_DELAYS_SECS, None):
         try:
-            metrics = store_meta(job) if chunk is None else store_chunk(job, chunk)
+            metrics = store_meta(plan.job) if chunk is None else store_chunk(plan.job, chunk, plan.lost)
         except HazardStoreError as exc:
-            if delay_secs is None or isinstance(exc, HOPELESS):
+            if delay_secs is None or isinstance(exc, HOPELESS) or plan.lost.is_set():
                 return ChunkOutcome(chunk_id, part, Metrics(), str(exc)), exc
             time.sleep(delay_secs)
         else:

@@ -25,7 +25,7 @@ from hazard_store.storage.rate import WcuBudget
 MAX_BATCH_ITEMS = 25
 MAX_BATCH_BYTES = 15_500_000
 
-# At 5 to 10 ms a request, four connections keep one core busy with encoding and signing.
+# Enough to encode and sign the next batches while earlier ones are on their way.
 DEFAULT_CONNECTIONS = 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hazard_store import lease
 from hazard_store.deletion import delete
 from hazard_store.errors import LeaseHeldError, LedgerError
-from hazard_store.jobs import StoreRequest
+from hazard_store.jobs import Silent, StorePlan, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.lease import Lease, held
 from hazard_store.meta import read_meta
@@ -76,6 +77,21 @@ def test_a_run_that_lost_its_lease_says_so_and_leaves_it_to_the_other(tables: Se
     entry = Lease("X", LAYOUT, "reader", tables)._read()
     assert entry is not None
     assert entry.holder == "other"
+
+
+def test_a_store_that_lost_its_lease_does_not_call_the_calculation_complete(tables: Settings, data_dir: Path) -> None:
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "LOST")
+    store_in_process(request, tables)
+
+    class TakeOver(Silent):
+        def begin(self, plan: StorePlan) -> None:
+            other = Lease("LOST", LAYOUT, "other", tables)
+            assert other._write(other._model.entry.exists())
+            assert plan.lost.wait(5)
+
+    with pytest.raises(LedgerError, match="took the lease"):
+        store_in_process(replace(request, chunks=("stats",)), tables, TakeOver())
+    assert not read_meta("LOST", tables).complete
 
 
 def test_of_two_stores_at_once_one_is_refused_and_the_result_is_whole(tables: Settings, data_dir: Path) -> None:
