@@ -9,6 +9,7 @@ from typing import Any
 from pynamodb.connection import Connection
 
 from hazard_store.settings import Settings
+from hazard_store.storage.whole_answers import WholeAnswers
 
 # A write of 25 items takes DynamoDB some 10 to 50 ms; what takes this long is lost.
 CONNECT_TIMEOUT_SECS = 5.0
@@ -35,7 +36,7 @@ def connect(settings: Settings, retries: int = 0) -> Connection:
     retries : int
         How often botocore repeats a failed request: not at all where we count and time the retries ourselves.
     """
-    return Connection(
+    connection = Connection(
         region=settings.region,
         host=settings.endpoint,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECS,
@@ -43,6 +44,10 @@ def connect(settings: Settings, retries: int = 0) -> Connection:
         max_retry_attempts=retries,
         max_pool_connections=MAX_CONNECTIONS,
     )
+    # botocore has no public place for it: its events come after an answer was read, or have to replace the session.
+    endpoint = connection.client._endpoint
+    endpoint.http_session = WholeAnswers(endpoint.http_session)
+    return connection
 
 
 class ReadyBodyClient:

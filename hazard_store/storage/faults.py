@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,13 +74,16 @@ FAULT_OF_CODE: dict[str, Fault] = {
     "ConditionalCheckFailedException": Fault.REFUSED,
 }
 
+# Some throttles come under the code of a request that is wrong; only their text tells.
+_THROTTLE = re.compile(r"throughput|throttl|rate exceeded|too many requests", re.IGNORECASE)
+
 _CONNECTION_ERRORS = (
     bc.ConnectionError,  # cannot connect, or not in time
     bc.HTTPClientError,  # over: read timeout, proxy, closed connection, SSL
     bc.ResponseStreamingError,
     bc.IncompleteReadError,
     bc.ChecksumError,
-    ResponseParserError,  # a response cut short in the middle of its JSON
+    ResponseParserError,  # an answer that is none of the service's, from a proxy on the way
 )
 _CREDENTIAL_ERRORS = (bc.NoCredentialsError, bc.PartialCredentialsError, bc.CredentialRetrievalError)
 
@@ -91,7 +95,10 @@ REQUEST_ERRORS = (bc.ClientError, bc.BotoCoreError, ResponseParserError)
 def classify(error: BaseException) -> Fault:
     """Say what kind of fault an exception of botocore or pynamodb is."""
     if isinstance(error, bc.ClientError):
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        told = error.response.get("Error", {})
+        code = str(told.get("Code", ""))
+        if code == "ValidationException" and _THROTTLE.search(str(told.get("Message", ""))):
+            return Fault.THROTTLED
         if code in FAULT_OF_CODE:
             return FAULT_OF_CODE[code]
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

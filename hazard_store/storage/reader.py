@@ -167,7 +167,8 @@ class Reader:
         patience = _Patience(self._delete_policy)
         while pending:
             answer = self._call("batch_write_item", table, {"RequestItems": {table: pending}}, self._delete_policy)
-            left = answer.get("UnprocessedItems", {}).get(table, [])
+            # DynamoDB always says what it did not write, if only that it is nothing.
+            left = answer["UnprocessedItems"].get(table, []) if "UnprocessedItems" in answer else pending
             if left and not patience.wait(progress=len(left) < len(pending)):
                 wire_keys = [entry["DeleteRequest"]["Key"] for entry in left]
                 raise UnacknowledgedError(

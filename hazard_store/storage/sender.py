@@ -235,9 +235,10 @@ class Sender:
         self, answer: dict[str, Any], pending: dict[tuple[str, str], EncodedItem]
     ) -> dict[tuple[str, str], EncodedItem]:
         """Find which of the pending items an answer gives back, by their keys."""
-        entries = answer.get("UnprocessedItems", {}).get(self._table, [])
-        if not entries:
-            return {}
+        if "UnprocessedItems" not in answer:
+            # DynamoDB always says what it did not write, if only that it is nothing.
+            return dict(pending)
+        entries = answer["UnprocessedItems"].get(self._table, [])
         by_values = {frozenset(key): key for key in pending}
         left = {}
         for entry in entries:
