@@ -24,6 +24,9 @@ CONNECTIONS = 8
 # What the curves that are read ahead of the caller hold in memory.
 WINDOW_BYTES = 64 * 1024 * 1024
 
+# Items decoded at once; that many encoded ones wait in memory.
+_DECODE_ITEMS = 1_024
+
 _Curves = dict[tuple[str, str], npt.NDArray[np.float32]]
 
 
@@ -72,18 +75,20 @@ def place_of(meta: Meta, site: int) -> Place:
     return Place(meta.codes[site], float(meta.lat[site]), float(meta.lon[site]))
 
 
-def decode(meta: Meta, stored: StoredCurves, item: StoredItem) -> npt.NDArray[np.float32]:
-    """Decode an item, shape (n_imts, n_levels), in the order of the meta.
+def decode(meta: Meta, stored: StoredCurves, items: Sequence[StoredItem]) -> list[npt.NDArray[np.float32]]:
+    """Decode items, shape (n_imts, n_levels) each, in the order of the meta.
 
     Raises
     ------
     CorruptItemError
         Naming the item's table and key.
     """
-    try:
-        return meta.layout.encoding.decode(item.attributes, meta.imtls)
-    except CorruptItemError as exc:
-        raise CorruptItemError(f"{stored.table} {item.hash_key!r} {item.range_key!r}: {exc}") from exc
+    decoded = []
+    for item, poes in zip(items, meta.layout.encoding.decode([i.attributes for i in items], meta.imtls), strict=True):
+        if isinstance(poes, CorruptItemError):
+            raise CorruptItemError(f"{stored.table} {item.hash_key!r} {item.range_key!r}: {poes}") from poes
+        decoded.append(poes)
+    return decoded
 
 
 def _fetch(
@@ -96,21 +101,20 @@ def _fetch(
     """
     wanted = {(place.code, kind) for place in places for kind in kinds}
 
-    def curves(items: Iterable[StoredItem]) -> _Curves:
-        return {
-            (item.code, item.kind): decode(meta, stored, item) for item in items if (item.code, item.kind) in wanted
-        }
-
-    parts: Iterable[_Curves]
+    parts: Iterable[Iterable[StoredItem]]
     if len(kinds) < len(meta.kinds(stored.part)):
         keys = (stored.key(place, kind) for place in places for kind in kinds)
         batches = list(iter(lambda: list(islice(keys, MAX_GET_KEYS)), []))
-        parts = pool.map(lambda batch: curves(stored.of_keys(batch)), batches)
+        parts = pool.map(stored.of_keys, batches)
     elif len(places) > max(1, len(meta.codes) // 2) and not stored.is_by_bin:
-        parts = [curves(stored.everything(places))]
+        parts = [stored.everything(places)]
     else:
-        parts = pool.map(lambda place: curves(stored.of_site(place)), places)
-    found = dict(chain.from_iterable(part.items() for part in parts))
+        parts = pool.map(stored.of_site, places)
+    items = (item for item in chain.from_iterable(parts) if (item.code, item.kind) in wanted)
+    found: _Curves = {}
+    # Many items decode in little more time than one.
+    for batch in iter(lambda: list(islice(items, _DECODE_ITEMS)), []):
+        found.update(zip(((i.code, i.kind) for i in batch), decode(meta, stored, batch), strict=True))
     if meta.complete and len(found) < len(wanted):
         place, kind = next((p, k) for p in places for k in kinds if (p.code, k) not in found)
         hash_key, range_key = stored.key(place, kind)

@@ -5,14 +5,14 @@ A layout is a value. Adding an encoding or a partition is one new module here an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hazard_store.errors import UsageError
+from hazard_store.errors import CorruptItemError, UsageError
 from hazard_store.layouts.items import CurveBlock, EncodedItem
 from hazard_store.layouts.listed import ListEncoding
 from hazard_store.layouts.packed import PackedEncoding
@@ -41,8 +41,10 @@ class Encoding(Protocol):
     def encode(self, block: CurveBlock, partition: Partition) -> Iterator[EncodedItem]:
         """Encode a block's items, site by site, in the order of its kinds."""
 
-    def decode(self, item: Mapping[str, Any], imtls: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float32]:
-        """Give an item's poes back, shape (n_imts, n_levels), in the order of `imtls`."""
+    def decode(
+        self, items: Sequence[Mapping[str, Any]], imtls: Mapping[str, npt.NDArray[np.float64]]
+    ) -> list[npt.NDArray[np.float32] | CorruptItemError]:
+        """Give items' poes back, shape (n_imts, n_levels), in the order of `imtls`; or what is wrong with an item."""
 
 
 PARTITIONS: dict[str, Partition] = {p.name: p for p in (SolutionPartition(), LocationPartition())}

@@ -66,33 +66,36 @@ class ListEncoding:
                 body = b'%b%b%b},"values":{"L":[%b]}%b' % (head, place, orjson.dumps(kind), values, tail)
                 yield EncodedItem(hash_key, range_key, body)
 
-    def decode(self, item: Mapping[str, Any], imtls: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float32]:
-        """Give an item's poes in the order of `imtls`, shape (n_imts, n_levels), float32.
+    def decode(
+        self, items: Sequence[Mapping[str, Any]], imtls: Mapping[str, npt.NDArray[np.float64]]
+    ) -> list[npt.NDArray[np.float32] | CorruptItemError]:
+        """Give the poes of items in the order of `imtls`, or what is wrong with an item.
 
         Parameters
         ----------
-        item : mapping
+        items : sequence of mapping
             Attributes in DynamoDB's typed form.
-
-        Raises
-        ------
-        CorruptItemError
-            If an IMT is missing or its levels are not those of `imtls`.
         """
-        stored = {}
-        try:
-            for entry in item["values"]["L"]:
-                row = entry["M"]
-                levels = [float(n["N"]) for n in row["lvls"]["L"]]
-                stored[row["imt"]["S"]] = (levels, [float(n["N"]) for n in row["vals"]["L"]])
-        except (KeyError, TypeError) as exc:
-            raise CorruptItemError(f"an item whose `values` are not a list of imt, lvls, vals: {exc!r}") from exc
-        poes = np.empty((len(imtls), len(next(iter(imtls.values())))), np.float32)
-        for row_number, (imt, expected) in enumerate(imtls.items()):
-            if imt not in stored:
-                raise CorruptItemError(f"an item without {imt}: it has {', '.join(stored) or 'no IMTs'}")
-            levels, values = stored[imt]
-            if levels != expected.tolist() or len(values) != len(levels):
-                raise CorruptItemError(f"an item whose levels of {imt} are not those of the meta")
-            poes[row_number] = values
-        return poes
+        return [_item_to_poes(item, imtls) for item in items]
+
+
+def _item_to_poes(
+    item: Mapping[str, Any], imtls: Mapping[str, npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float32] | CorruptItemError:
+    stored = {}
+    try:
+        for entry in item["values"]["L"]:
+            row = entry["M"]
+            levels = [float(n["N"]) for n in row["lvls"]["L"]]
+            stored[row["imt"]["S"]] = (levels, [float(n["N"]) for n in row["vals"]["L"]])
+    except (KeyError, TypeError) as exc:
+        return CorruptItemError(f"an item whose `values` are not a list of imt, lvls, vals: {exc!r}")
+    poes = np.empty((len(imtls), len(next(iter(imtls.values())))), np.float32)
+    for row_number, (imt, expected) in enumerate(imtls.items()):
+        if imt not in stored:
+            return CorruptItemError(f"an item without {imt}: it has {', '.join(stored) or 'no IMTs'}")
+        levels, values = stored[imt]
+        if levels != expected.tolist() or len(values) != len(levels):
+            return CorruptItemError(f"an item whose levels of {imt} are not those of the meta")
+        poes[row_number] = values
+    return poes

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 
 from hazard_store.errors import CorruptItemError, UsageError
 from hazard_store.layouts import LAYOUTS, CurveBlock, EncodedItem, Layout, layout_from_names
-from hazard_store.layouts.packed import payload_to_poes, poes_to_payloads
+from hazard_store.layouts.packed import FORMAT, payloads_to_poes, poes_to_payloads
 from hazard_store.names import CurvePart, location_bin
 
 FloatArray = npt.NDArray[np.float32]
-
-# Any 32 bits: what OpenQuake wrote must come back, whatever it is.
-any_bits = hnp.arrays(np.uint32, st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 9)))
 
 
 def block_of(poes: FloatArray, part: CurvePart = "stats", codes: list[str] | None = None) -> CurveBlock:
@@ -48,11 +45,8 @@ def imtls_of(block: CurveBlock) -> dict[str, npt.NDArray[np.float64]]:
     return dict(zip(block.imts, block.levels, strict=True))
 
 
-@given(any_bits)
-def test_packing_gives_every_bit_back(bits: npt.NDArray[np.uint32]) -> None:
-    payloads = list(poes_to_payloads(bits.view(np.float32)))
-    back = np.array([payload_to_poes(payload, *bits.shape[1:]) for payload in payloads])
-    np.testing.assert_array_equal(back.view(np.uint32), bits)
+def decoded(layout: Layout, items: list[dict[str, Any]], imtls: dict[str, npt.NDArray[np.float64]]) -> FloatArray:
+    return np.array(layout.encoding.decode(items, imtls))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -61,7 +55,7 @@ def test_every_layout_gives_every_poe_back(layout: Layout, poes: FloatArray) -> 
     poes = poes + np.float32(0)  # DynamoDB's numbers know no negative zero, and neither do poes
     block = block_of(poes)
     items = list(layout.encoding.encode(block, layout.partition))
-    back = np.array([layout.encoding.decode(attributes(item), imtls_of(block)) for item in items])
+    back = decoded(layout, [attributes(item) for item in items], imtls_of(block))
     np.testing.assert_array_equal(back.reshape(poes.shape).view(np.uint32), poes.view(np.uint32))
 
 
@@ -120,12 +114,33 @@ def test_location_bin(lat: float, lon: float, expected: str) -> None:
     assert location_bin(lat, lon) == expected
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x02", b"\x01", b"\x01junk", b"truncated", b"short"])
-def test_a_damaged_payload_is_named_as_such(damage: bytes) -> None:
-    (payload,) = poes_to_payloads(np.full((1, 2, 3), 0.5, np.float32))
-    damaged = payload[:-1] if damage == b"truncated" else damage
-    with pytest.raises(CorruptItemError):
-        payload_to_poes(payload if damage == b"short" else damaged, 2, 4 if damage == b"short" else 3)
+FINE = next(poes_to_payloads(np.full((1, 2, 3), 0.5, np.float32), np.ones((2, 3))))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"\x02", b"\x01junk", bytes([FORMAT << 4]) + b"junk", FINE[:-1], FINE + b"\0", FINE[:2] + b"\xff" * 9],
+    ids=["empty", "a byte", "another format", "order 0", "truncated", "longer", "other bits"],
+)
+def test_a_damaged_payload_is_named_as_such_and_spoils_no_other(damaged: bytes) -> None:
+    before, wrong, after = payloads_to_poes([FINE, damaged, FINE], np.ones((2, 3)))
+    assert isinstance(wrong, CorruptItemError)
+    np.testing.assert_array_equal([before, after], np.full((2, 2, 3), 0.5))
+
+
+def test_a_payload_of_another_shape_is_named_as_such() -> None:
+    payloads = list(poes_to_payloads(np.random.default_rng(3).random((1, 2, 6), np.float32), np.ones((2, 6))))
+    for shape in ((2, 5), (2, 7), (1, 6), (3, 6), (3, 4)):
+        (wrong,) = payloads_to_poes(payloads, np.ones(shape))
+        assert isinstance(wrong, CorruptItemError)
+
+
+def test_an_item_without_poes_is_named_as_such() -> None:
+    wrong, fine = LAYOUTS["packed+solution"].encoding.decode(
+        [{}, {"poes": {"B": FINE}}], {"PGA": np.ones(3), "SA": np.ones(3)}
+    )
+    assert isinstance(wrong, CorruptItemError)
+    np.testing.assert_array_equal(fine, np.full((2, 3), 0.5))
 
 
 def test_list_items_are_decoded_by_label_not_by_place() -> None:
@@ -133,10 +148,11 @@ def test_list_items_are_decoded_by_label_not_by_place() -> None:
     block = block_of(np.arange(8, dtype=np.float32).reshape(1, 1, 2, 4) / 10)
     item = attributes(next(layout.encoding.encode(block, layout.partition)))
     item["values"]["L"].reverse()
-    np.testing.assert_array_equal(layout.encoding.decode(item, imtls_of(block)), block.poes[0, 0])
+    np.testing.assert_array_equal(decoded(layout, [item], imtls_of(block))[0], block.poes[0, 0])
     item["values"]["L"][0]["M"]["imt"]["S"], item["values"]["L"][1]["M"]["imt"]["S"] = "SA(0.5)", "SA(1.5)"
-    with pytest.raises(CorruptItemError, match="levels"):
-        layout.encoding.decode(item, imtls_of(block))
+    (wrong,) = layout.encoding.decode([item], imtls_of(block))
+    assert isinstance(wrong, CorruptItemError)
+    assert "levels" in str(wrong)
 
 
 def test_unknown_layouts_are_refused_with_the_choice() -> None:
