@@ -209,8 +209,14 @@ def rerun_parameters(report: StoreReport) -> dict[str, Any]:
     }
 
 
-def failed_chunks_markdown(report: StoreReport) -> str:
-    """Write what failed, each chunk with its error, and how to store it again."""
+def failed_chunks_markdown(report: StoreReport, rerun_url: str | None) -> str:
+    """Write what failed, each chunk with its error, and how to store it again.
+
+    Parameters
+    ----------
+    rerun_url : str or None
+        Of the form that is filled in for it.
+    """
     # ensure_ascii and the escaped backtick: nothing in it can end the fence.
     parameters = json.dumps(rerun_parameters(report), indent=2).replace("`", "\\u0060")
     flags = [word for outcome in report.failed for word in ("--chunk", outcome.chunk_id)]
@@ -220,6 +226,7 @@ def failed_chunks_markdown(report: StoreReport) -> str:
         (
             f"# {ending(report)}",
             f"| chunk | error |\n| --- | --- |\n{errors}",
+            *([f"**[Store just these again]({rerun_url})**: opens the form, filled in."] if rerun_url else []),
             "To store just these, run the deployment `rerun-failed-chunks` with these parameters:",
             f"```json\n{parameters}\n```",
             "or on the command line:",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
+from flows.endings import failed, refused
 from flows.parameters import Encoding, HazSolIdText, Partition
 from flows.texts import text_to_markdown
 from hazard_store.deletion import DeleteReport, delete
@@ -32,11 +33,11 @@ def delete_hazard(
         partition: solution or location; empty, with encoding empty as well, for every layout.
     """
     if confirm != haz_sol_id:
-        return Failed(message=f"nothing was deleted: confirm must be the id {haz_sol_id}, not {confirm!r}")
+        return failed(f"nothing was deleted: confirm must be the id {haz_sol_id}, not {confirm!r}")
     try:
         report = delete(haz_sol_id, layout=chosen_layout(encoding, partition))
     except HazardStoreError as exc:
-        return Failed(message=str(exc), data=exc)
+        return refused(exc)
     create_markdown_artifact(report_to_markdown(report), key=ARTIFACT_KEY, description=report.summary)
     return Completed(message=report.summary, data=report)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -23,9 +23,12 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, Ar
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_UI_URL
 
 from flows import artifacts
 from flows.artifacts import as_code, slug
+from flows.links import prefilled_run_url
 from flows.meter import Meter, Reading
 from hazard_store.cli.output import count
 from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport
@@ -48,8 +51,13 @@ WITHOUT_DEPLOYMENT = "without-deployment"
 CHUNK_STORED = "hazard.chunk.stored"
 CHUNK_FAILED = "hazard.chunk.failed"
 CALCULATION_STORED = "hazard.calculation.stored"
+CALCULATION_INCOMPLETE = "hazard.calculation.incomplete"
+
+RERUN_DEPLOYMENT = "rerun_failed_chunks/rerun-failed-chunks"
 
 MAX_EVENT_ERROR_CHARS = 2_000
+
+RunKind = Literal["store", "rerun"]
 
 
 class Reporter:
@@ -62,13 +70,18 @@ class Reporter:
             reporter.advance(outcome)           # for every chunk: an event
             reporter.end(report)                # artifacts, and an event if the calculation is complete
 
+    Parameters
+    ----------
+    kind : str
+        What its events call the run: an automation that reruns after a store must not do so after a rerun.
+
     Raises
     ------
     UsageError
         If the price of a write unit, which the environment may give, is no number.
     """
 
-    def __init__(self, listener: Progress) -> None:
+    def __init__(self, listener: Progress, kind: RunKind = "store") -> None:
         self._listener = listener
         self._usd_per_million_wcu = usd_per_million_wcu()
         self._logger = get_run_logger()
@@ -76,6 +89,7 @@ class Reporter:
         flow_run = context.flow_run if context is not None else None
         self._flow_run_id: UUID | None = flow_run.id if flow_run is not None else None
         self._deployment_id: UUID | None = flow_run.deployment_id if flow_run is not None else None
+        self._kind = kind
         self._told: set[str] = set()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -134,13 +148,19 @@ class Reporter:
                     "cost_usd": artifacts.cost_usd(totals.wcu, self._usd_per_million_wcu),
                 },
             )
+        if report.failed:
+            encoding, _, partition = report.layout.partition("+")
+            self._emit(
+                CALCULATION_INCOMPLETE,
+                {"encoding": encoding, "partition": partition, "chunks_failed": [o.chunk_id for o in report.failed]},
+            )
         with self._harmless("the artifacts of the run's end"), self._client() as client:
             with self._harmless("progress"):
                 self._show_progress(client, ended=artifacts.ending(report))
             if report.failed:
                 with self._harmless("the failed chunks"):
                     key = f"failed-chunks-{slug(report.haz_sol_id)}"
-                    text = artifacts.failed_chunks_markdown(report)
+                    text = artifacts.failed_chunks_markdown(report, _rerun_link(client, report))
                     self._create(client, key, "markdown", artifacts.ending(report), text)
             with self._harmless("the table and the summary"):
                 self._create_summary(client, report)
@@ -201,6 +221,7 @@ class Reporter:
             "prefect.resource.id": f"hazard.calculation.{job.haz_sol_id}",
             "prefect.resource.name": job.haz_sol_id,
             "hazard.layout": job.layout.name,
+            "hazard.run": self._kind,
         }
         known = {"haz_sol_id": job.haz_sol_id, "layout": job.layout.name, "run_id": job.run_id}
         with self._harmless(f"the event {event}"):
@@ -222,6 +243,15 @@ class Reporter:
             if what not in self._told:
                 self._told.add(what)
                 tell("reporting %s to Prefect failed, the store goes on: %s: %s", what, type(exc).__name__, exc)
+
+
+def _rerun_link(client: SyncPrefectClient, report: StoreReport) -> str | None:
+    """Link to the form that reruns what failed; None where the server has no such deployment."""
+    try:
+        deployment = client.read_deployment_by_name(RERUN_DEPLOYMENT)
+    except ObjectNotFound:
+        return None
+    return prefilled_run_url(PREFECT_UI_URL.value() or "", deployment.id, artifacts.rerun_parameters(report))
 
 
 def _figures(metrics: Metrics) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
+from flows.endings import refused
+from flows.leftovers import end_leftovers
 from flows.parameters import ClusterName, Encoding, HazSolIdText, Partition, RerunChunkName, WcuPerSec, Workers
 from flows.store_hazard import store
 from flows.texts import text_to_markdown
@@ -22,7 +24,13 @@ PLAN_ARTIFACT_KEY = "rerun-plan"
 MAX_NAMED_CHUNKS = 20
 
 
-@flow(name="rerun_failed_chunks", flow_run_name="rerun {haz_sol_id}", persist_result=False)
+@flow(
+    name="rerun_failed_chunks",
+    flow_run_name="rerun {haz_sol_id}",
+    persist_result=False,
+    on_cancellation=[end_leftovers],
+    on_crashed=[end_leftovers],
+)
 def rerun_failed_chunks(
     haz_sol_id: HazSolIdText,
     chunks: list[RerunChunkName] = ["failed"],  # noqa: B006 - the form shows it; nothing changes it
@@ -60,7 +68,7 @@ def rerun_failed_chunks(
             max_wcu=max_wcu,
         )
     except HazardStoreError as exc:
-        return Failed(message=str(exc), data=exc)
+        return refused(exc)
     if planned.request is None:
         return Completed(message=planned.summary)
     if dry_run:
@@ -68,7 +76,7 @@ def rerun_failed_chunks(
         message = dry_run_message(planned)
         get_run_logger().info("%s", message)
         return Completed(message=message)
-    return store(planned.request, cluster, workers)
+    return store(planned.request, cluster, workers, "rerun")
 
 
 def dry_run_message(planned: Rerun) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Completed, Crashed
+from prefect.task_runners import TaskRunner
 
 from flows import progress
 from flows.clusters import Cluster, cluster_from_name
+from flows.endings import RunFailedError, failed, refused
+from flows.leftovers import end_leftovers, force_state
 from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, WcuPerSec, Workers
-from flows.reporting import Reporter
+from flows.reporting import Reporter, RunKind
 from flows.server import some_server
 from hazard_store import storing
 from hazard_store.errors import HazardStoreError
@@ -36,7 +37,13 @@ STALLED_SECS = 900.0
 _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": realisations_task}
 
 
-@flow(name="store_hazard", flow_run_name="store {haz_sol_id}", persist_result=False)
+@flow(
+    name="store_hazard",
+    flow_run_name="store {haz_sol_id}",
+    persist_result=False,
+    on_cancellation=[end_leftovers],
+    on_crashed=[end_leftovers],
+)
 def store_hazard(
     source: str,
     haz_sol_id: HazSolIdText,
@@ -83,20 +90,22 @@ def store_hazard(
     return store(request, cluster, workers)
 
 
-def store(request: StoreRequest, cluster: str, workers: int | None) -> State[StoreReport]:
+def store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKind = "store") -> State[StoreReport]:
     """Store within a flow run, and give the state in which the run ends; what is refused becomes its message."""
     try:
-        return _store(request, cluster, workers)
+        return _store(request, cluster, workers, kind)
     except HazardStoreError as exc:
-        return Failed(message=str(exc), data=exc)
+        return refused(exc)
 
 
-def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[StoreReport]:
+def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKind) -> State[StoreReport]:
     logger = get_run_logger()
-    reporter = Reporter(progress.of_this_run())
+    reporter = Reporter(progress.of_this_run(), kind)
     settings = Settings.from_environment()
     where = cluster_from_name(cluster, workers or settings.workers)
-    with storing.started(request, settings, on_wait=reporter.wait) as plan, reporter:
+    # The order matters when the run is cancelled: first the lease is given back, which stops the writing on all workers
+    # within seconds, and only then is there time to close a cluster. That starts with the first chunk.
+    with where.runner as runner, reporter, storing.started(request, settings, on_wait=reporter.wait) as plan:
         for warning in plan.warnings:
             logger.warning("%s", warning)
         logger.info(
@@ -109,7 +118,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[St
         began = time.monotonic()
         reporter.begin(plan)
         outcomes = []
-        for outcome in _run_chunks(plan, where):
+        for outcome in _run_chunks(plan, where, runner):
             outcomes.append(outcome)
             reporter.advance(outcome)
             if outcome.error:
@@ -119,27 +128,24 @@ def _store(request: StoreRequest, cluster: str, workers: int | None) -> State[St
     totals = report.totals()
     logger.info("%s", totals.summary())
     if report.failed:
-        return Failed(message=failure_message(report), data=report)
+        return failed(failure_message(report), report)
     return Completed(message=totals.summary(), data=report)
 
 
-def _run_chunks(plan: StorePlan, where: Cluster) -> Iterator[ChunkOutcome]:
+def _run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
     # Every worker gets its share of the budget, since they do not see each other's spending.
     max_wcu = plan.job.max_wcu / where.workers if plan.job.max_wcu else None
     job = replace(plan.job, max_wcu=max_wcu)
-    if not plan.steps():
-        return
-    with where.runner as runner:
-        futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
-        if plan.meta_todo:
-            futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
-        for part, task in _CURVE_TASKS.items():
-            mine = [chunk for chunk in plan.todo if chunk.part == part]
-            if mine:
-                mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
-                futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
-        yield from _outcomes(futures)
+    futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
+    if plan.meta_todo:
+        futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
+    for part, task in _CURVE_TASKS.items():
+        mine = [chunk for chunk in plan.todo if chunk.part == part]
+        if mine:
+            mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
+            futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
+    yield from _outcomes(futures)
 
 
 def failure_message(report: StoreReport) -> str:
@@ -176,13 +182,8 @@ def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterat
 
 
 def _mark_crashed(future: PrefectFuture[Any], why: str) -> None:
-    try:
-        with get_client(sync_client=True) as client:
-            client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
-    except (ObjectNotFound, PrefectHTTPStatusError) as exc:
-        # A task that no worker ever began is not known to the server, and so does not run there for ever.
-        if isinstance(exc, PrefectHTTPStatusError) and exc.response.status_code != HTTPStatus.NOT_FOUND:
-            raise
+    with get_client(sync_client=True) as client:
+        force_state(client, future.task_run_id, Crashed(message=why))
 
 
 def run(request: StoreRequest, cluster: str, workers: int | None, listener: Progress) -> StoreReport:
@@ -194,27 +195,37 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
         What the flow refused before any chunk was tried.
     """
     token = progress.current.set(listener)
+    interrupt: KeyboardInterrupt | None = None
+    result: Any = None
     try:
         with some_server():
-            state: State[Any] = store_hazard(
-                source=request.source,
-                haz_sol_id=request.haz_sol_id,
-                parts=list(request.parts) or None,
-                encoding=request.encoding,
-                partition=request.partition,
-                cluster=cluster,
-                workers=workers,
-                max_wcu=request.max_wcu,
-                sites=request.sites,
-                parent=request.parent,
-                trust_imt_order=request.trust_imt_order,
-                chunks=list(request.chunks) or None,
-                return_state=True,
-            )
-            result: Any = state.result(raise_on_failure=False)
+            try:
+                state: State[Any] = store_hazard(
+                    source=request.source,
+                    haz_sol_id=request.haz_sol_id,
+                    parts=list(request.parts) or None,
+                    encoding=request.encoding,
+                    partition=request.partition,
+                    cluster=cluster,
+                    workers=workers,
+                    max_wcu=request.max_wcu,
+                    sites=request.sites,
+                    parent=request.parent,
+                    trust_imt_order=request.trust_imt_order,
+                    chunks=list(request.chunks) or None,
+                    return_state=True,
+                )
+                result = state.result(raise_on_failure=False)
+            except KeyboardInterrupt as exc:
+                # A server of our own must end in order: with log lines still to send, Prefect would try to reach it
+                # for a minute after it has gone.
+                interrupt = exc
     finally:
         progress.current.reset(token)
-    if isinstance(result, BaseException):
-        raise result
-    report: StoreReport = result
+    if interrupt is not None:
+        raise interrupt
+    outcome: Any = result.outcome if isinstance(result, RunFailedError) else result
+    if isinstance(outcome, BaseException):
+        raise outcome
+    report: StoreReport = outcome
     return report

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
+from flows.endings import failed, refused
 from flows.parameters import Encoding, HazSolIdText, Partition
 from flows.texts import text_to_markdown
 from hazard_store.errors import HazardStoreError
@@ -42,12 +43,11 @@ def verify_hazard(
             source = Ledger(settings).require_calculation(haz_sol_id, layout).source
         report = verify(source, haz_sol_id, layout=layout, settings=settings, parent=parent or None)
     except HazardStoreError as exc:
-        return Failed(message=str(exc), data=exc)
+        return refused(exc)
     create_markdown_artifact(report_to_markdown(report, source), key=ARTIFACT_KEY, description=report.summary)
     for difference in report.differences:
         get_run_logger().error("%s", difference)
-    end = Completed if report.ok else Failed
-    return end(message=report.summary, data=report)
+    return Completed(message=report.summary, data=report) if report.ok else failed(report.summary, report)
 
 
 def report_to_markdown(report: VerifyReport, source: str) -> str:

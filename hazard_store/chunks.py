@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from hazard_store import digest, ledger, meta
-from hazard_store.errors import HazardStoreError, SourceChangedError
+from hazard_store.errors import HazardStoreError, LeaseLostError, SourceChangedError, StorageError
 from hazard_store.jobs import StoreJob
 from hazard_store.layouts import CurveBlock
+from hazard_store.lease import Permit
 from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, CurvePart, rlz_to_text
+from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk, split_into_blocks
 from hazard_store.storage.metrics import Metrics
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 # How often a running chunk tells the ledger how far it is: one write unit each time, and nothing for a short chunk.
 RENEW_EVERY_SECS = 5.0
+
+# How often it looks whether its run still has the lease, at one read unit: a cancelled run writes no longer than this.
+LOOK_EVERY_SECS = 2.0
 
 
 def open_job(job: StoreJob) -> Calculation:
@@ -86,22 +90,22 @@ def kinds_of(calculation: Calculation, part: CurvePart) -> list[str]:
 
 
 def store_meta(job: StoreJob) -> Metrics:
-    """Write the meta, marked as not complete, and record it as a chunk of its own."""
+    """Write the meta, marked as not complete, and record it as a chunk of its own; raises what ``store_chunk`` does."""
     started = time.monotonic()
-    records = Ledger(job.settings)
-    record = records.start_chunk(job.haz_sol_id, job.layout, META_CHUNK, identity=job.identity, run_id=job.run_id)
-    with _recorded(job, record), opened_calculation.of(job) as calculation:
+    permit = permit_of(job)
+    with _recorded(job, META_CHUNK, permit) as (calculation, record):
         kinds: dict[CurvePart, list[str]] = {
             part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
         }
         document = meta.calculation_to_document(calculation, kinds)
         meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
         metrics = Metrics(items=1, seconds=time.monotonic() - started)
-        records.save_chunk(job.haz_sol_id, job.layout, ledger.end_chunk(record, status="done", items=1))
+        permit.check()
+        Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, ledger.end_chunk(record, status="done", items=1))
     return metrics
 
 
-def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None = None) -> Metrics:
+def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
     """Store one chunk: read blocks, encode them, write them, and record it as done once all is acknowledged.
 
     Storing a chunk twice gives the same items.
@@ -110,31 +114,20 @@ def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None =
     ------
     SourceError, StorageError
         After the ledger has the chunk as failed, with the error.
+    LeaseLostError
+        If the run has no lease of the calculation: it writes nothing, or stops writing within seconds.
     """
     started = time.monotonic()
-    records = Ledger(job.settings)
-    record = records.start_chunk(job.haz_sol_id, job.layout, chunk.id, identity=job.identity, run_id=job.run_id)
-    table = table_name(job.layout.table_base(chunk.part), job.settings)
-    content = 0
-    budget = WcuBudget(job.max_wcu) if job.max_wcu else None
-    with _recorded(job, record), opened_calculation.of(job) as calculation:
-        sender = Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=cancelled)
-        with _renewed(job, record, sender.so_far), sender:
-            timings = Metrics()
-            for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
-                encoding = time.monotonic()
-                content += digest.curves_digest(block.codes, block.kinds, block.poes)
-                for item in job.layout.encoding.encode(block, job.layout.partition):
-                    sender.put(item)
-                timings.encoding_secs += time.monotonic() - encoding
-        metrics = sender.metrics
-        metrics.add(timings)
+    permit = permit_of(job)
+    with _recorded(job, chunk.id, permit) as (calculation, record):
+        metrics, content = _write(job, chunk, calculation, record, permit)
         metrics.seconds = time.monotonic() - started
         if metrics.items != chunk.items:
             raise HazardStoreError(f"{chunk.id}: {metrics.items} items were acknowledged, planned were {chunk.items}")
         # Leaving the block checks once more that the file did not change; only then is the chunk done.
         calculation.check_unchanged()
-        records.save_chunk(
+        permit.check()
+        Ledger(job.settings).save_chunk(
             job.haz_sol_id,
             job.layout,
             ledger.end_chunk(
@@ -158,6 +151,48 @@ def store_chunk(job: StoreJob, chunk: Chunk, cancelled: threading.Event | None =
             ),
         )
     return metrics
+
+
+def permit_of(job: StoreJob) -> Permit:
+    """Look from here at the lease of a job's run."""
+    return Permit.of(job.haz_sol_id, job.layout, job.run_id, job.settings)
+
+
+def _write(
+    job: StoreJob, chunk: Chunk, calculation: Calculation, record: ChunkRecord, permit: Permit
+) -> tuple[Metrics, int]:
+    """Read, encode and write a chunk's curves; gives what that took, and the sum of their digests."""
+    stop = threading.Event()
+    budget = WcuBudget(job.max_wcu, sleep=_sleep_until(stop)) if job.max_wcu else None
+    table = table_name(job.layout.table_base(chunk.part), job.settings)
+    sender = Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=stop)
+    timings = Metrics()
+    content = 0
+    with _watched(job, record, sender.so_far, permit, stop), sender:
+        try:
+            for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
+                encoding = time.monotonic()
+                content += digest.curves_digest(block.codes, block.kinds, block.poes)
+                for item in job.layout.encoding.encode(block, job.layout.partition):
+                    sender.put(item)
+                timings.encoding_secs += time.monotonic() - encoding
+        except BaseException:
+            # The sender waits for its threads, and they for their share of the budget: no more.
+            stop.set()
+            raise
+    metrics = sender.metrics
+    metrics.add(timings)
+    return metrics, content
+
+
+def _sleep_until(stop: threading.Event) -> Callable[[float], None]:
+    """Sleep as a budget does, but not beyond the end of the writing: the batch that waits is not sent then."""
+
+    def sleep(secs: float) -> None:
+        if stop.wait(secs):
+            raise HazardStoreError("the write was cancelled")
+
+    return sleep
 
 
 def read_blocks(calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics) -> Iterator[CurveBlock]:
@@ -197,43 +232,91 @@ def created_epoch_secs(date: str | None) -> int:
 
 
 @contextmanager
-def _renewed(job: StoreJob, record: ChunkRecord, so_far: Callable[[], Metrics]) -> Iterator[None]:
-    """Tell the ledger every few seconds how far a chunk is, from a thread that ends before the block's end is recorded.
+def _watched(
+    job: StoreJob, record: ChunkRecord, so_far: Callable[[], Metrics], permit: Permit, stop: threading.Event
+) -> Iterator[None]:
+    """Tell the ledger every few seconds how far a chunk is, and set `stop` when its run may not write any more.
 
-    A thread, and not a call from the writing: a chunk that waits out throttles shows them while it waits.
+    A thread does it, and not a call from the writing: a chunk that waits out throttles shows them while it waits. It
+    ends before the block's end is recorded.
     """
     ended = threading.Event()
 
-    def renew() -> None:
-        while not ended.wait(RENEW_EVERY_SECS):
-            now = so_far()
-            figures = {"retries": now.retries, "throttles": now.throttles}
-            running = replace(record, items=now.items, wcu=now.wcu, metrics=figures)
+    def watch() -> None:
+        tell_at = time.monotonic() + RENEW_EVERY_SECS
+        while not ended.wait(min(LOOK_EVERY_SECS, max(0.0, tell_at - time.monotonic()))):
             try:
-                Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, running)
-            except HazardStoreError as exc:
-                # Only who watches misses something; what the store itself makes of a lost ledger shows at its end.
-                logger.warning("%s: the ledger could not be told how far it is: %s", record.chunk_id, exc)
+                permit.check()
+            except LeaseLostError:
+                stop.set()
+                return
+            if time.monotonic() >= tell_at:
+                tell_at = time.monotonic() + RENEW_EVERY_SECS
+                _tell_progress(job, record, so_far())
 
-    thread = threading.Thread(target=renew, name=f"renew {record.chunk_id}", daemon=True)
+    thread = threading.Thread(target=watch, name=f"watch {record.chunk_id}", daemon=True)
     thread.start()
     try:
         yield
+    except HazardStoreError as exc:
+        if permit.lost is not None:
+            raise LeaseLostError(permit.lost) from exc
+        raise
     finally:
+        stop.set()
         ended.set()
         thread.join()
 
 
-@contextmanager
-def _recorded(job: StoreJob, record: ChunkRecord) -> Iterator[None]:
-    """Record a chunk as failed, with the error, when the block raises."""
+def _tell_progress(job: StoreJob, record: ChunkRecord, now: Metrics) -> None:
+    figures = {"retries": now.retries, "throttles": now.throttles}
+    running = replace(record, items=now.items, wcu=now.wcu, metrics=figures)
     try:
-        yield
+        Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, running)
+    except HazardStoreError as exc:
+        # Only who watches misses something; what the store itself makes of a lost ledger shows at its end.
+        logger.warning("%s: the ledger could not be told how far it is: %s", record.chunk_id, exc)
+
+
+@contextmanager
+def _recorded(job: StoreJob, chunk_id: ChunkId, permit: Permit) -> Iterator[tuple[Calculation, ChunkRecord]]:
+    """Open the file, mark a chunk as running, and record it as failed, with the error, when anything raises.
+
+    A run without the lease leaves the ledger alone: what it says of the chunk is another run's.
+    """
+    record: ChunkRecord | None = None
+    try:
+        with opened_calculation.of(job) as calculation:
+            record = _start(job, chunk_id, permit)
+            yield calculation, record
     except BaseException as exc:
-        failed = ledger.end_chunk(record, status="failed", error=f"{type(exc).__name__}: {exc}"[:2000])
         try:
-            Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, failed)
+            _record_failure(job, chunk_id, record, permit, exc)
         except HazardStoreError as ledger_error:
             # The store itself may be what failed; its `running` record says as well that the chunk is not done.
             exc.add_note(f"and the ledger could not be told: {ledger_error}")
         raise
+
+
+def _start(job: StoreJob, chunk_id: ChunkId, permit: Permit) -> ChunkRecord:
+    permit.check()
+    records = Ledger(job.settings)
+    return records.start_chunk(job.haz_sol_id, job.layout, chunk_id, identity=job.identity, run_id=job.run_id)
+
+
+def _record_failure(
+    job: StoreJob, chunk_id: ChunkId, record: ChunkRecord | None, permit: Permit, error: BaseException
+) -> None:
+    records = Ledger(job.settings)
+    if record is None:
+        if isinstance(error, (LeaseLostError, StorageError)):
+            # It did not start, by its lease or for lack of a ledger.
+            return
+        record = _start(job, chunk_id, permit)
+    elif permit.lost is not None:
+        # The run that has the lease now may have stored, or deleted, the chunk meanwhile.
+        now = records.chunks(job.haz_sol_id, job.layout).get(chunk_id)
+        if now is None or (now.run_id, now.attempts) != (record.run_id, record.attempts):
+            return
+    failed = ledger.end_chunk(record, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+    records.save_chunk(job.haz_sol_id, job.layout, failed)

@@ -5,7 +5,8 @@
     HazardStoreError
     ├── UsageError                  an argument that means nothing: unknown IMT, stat, layout, chunk, a bad id
     ├── SourceError                 the calculation cannot be read, or not rightly
-    │   ├── NotADatastoreError      not a file, not HDF5, truncated, a bad zip, HDF5 that OpenQuake did not write
+    │   ├── NotADatastoreError      not a file, not HDF5, a bad zip, HDF5 that OpenQuake did not write
+    │   │   └── UnfinishedError     empty or truncated: perhaps still being written
     │   ├── NotStorableError        an OpenQuake file whose curves are missing, unfinished or cannot be trusted
     │   └── SourceChangedError      the file changed while it was being stored, or is not the one that was planned
     ├── StorageError                DynamoDB said no
@@ -16,7 +17,8 @@
     │   └── CorruptItemError        a stored item that does not decode
     ├── LedgerError                 the ledger contradicts what is asked
     │   ├── NotStoredError          nothing is stored under this id
-    │   └── LeaseHeldError          another run is storing or deleting the same calculation
+    │   ├── LeaseHeldError          another run is storing or deleting the same calculation
+    │   └── LeaseLostError          this run was cancelled, is dead, or was taken for it: it must not write any more
     └── LocalServiceError           the local database or its tools (Java, npm) cannot be had
 
 Every message is one line that a user can act on: what is wrong, where, and what to do next.
@@ -62,6 +64,10 @@ def _rebuild_source_error(cls: type[SourceError], reason: str, source: str) -> S
 
 class NotADatastoreError(SourceError):
     """Not a file, not HDF5, truncated, a bad zip, or HDF5 that OpenQuake did not write."""
+
+
+class UnfinishedError(NotADatastoreError):
+    """Empty or truncated: still being written or copied, or broken off."""
 
 
 class NotStorableError(SourceError):
@@ -121,6 +127,10 @@ class NotStoredError(LedgerError):
 
 class LeaseHeldError(LedgerError):
     """Another run is storing or deleting the same calculation."""
+
+
+class LeaseLostError(LedgerError):
+    """The run has no lease of the calculation any more, and so must not write."""
 
 
 class LocalServiceError(HazardStoreError):

@@ -4,6 +4,10 @@ The holder renews its lease every few seconds while it lives. Whoever finds it t
 renewed is somebody's, and the newcomer is refused; one that stays as it was for `LEASE_SECS` belonged to a run that
 died, and the newcomer takes it over. Only durations on one clock are compared, so clocks that disagree do no harm,
 but for leases so old (`FORGOTTEN_SECS`) that no clock is off by that much.
+
+The lease is the permission to write as well: whoever stores a chunk of the run, on whatever machine, looks at it every
+few seconds (`Permit`) and ends when it was given back, taken over, or is not renewed any more. So a run that is
+cancelled stops its workers by giving the lease back, and one that was killed by no longer renewing it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from contextlib import contextmanager
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
 from pynamodb.expressions.condition import Condition
 
-from hazard_store.errors import HazardStoreError, LeaseHeldError, LedgerError
+from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError, StorageError
 from hazard_store.layouts import Layout
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import is_condition_failure, translated
@@ -46,7 +50,7 @@ class Lease:
     Parameters
     ----------
     holder : str
-        The run's id, by which a refused one names it.
+        The run's id, no other one's: by it the lease is known as this run's, and a refused run names it.
     """
 
     def __init__(self, haz_sol_id: str, layout: Layout, holder: str, settings: Settings) -> None:
@@ -54,7 +58,7 @@ class Lease:
         self._settings = settings
         self._key = (haz_sol_id, f"{layout.name}#lease")
         self._holder = holder
-        self._beat: str | None = None
+        self._tried = False
 
     def acquire(
         self,
@@ -72,11 +76,14 @@ class Lease:
         seen: tuple[str, str] | None = None
         seen_at = clock()
         while True:
-            held = self._read()
+            held = self.read()
             if held is None:
                 if self._write(self._model.entry.does_not_exist()):
                     return
                 continue
+            if held.holder == self._holder:
+                # The answer to our own write was lost on its way, and the write repeated.
+                return
             now = (held.holder, held.beat)
             if seen is None:
                 seen = now
@@ -92,18 +99,21 @@ class Lease:
 
     def renew(self) -> bool:
         """Say that this run lives; False if another one has taken the lease over."""
-        return self._write(self._model.beat == self._beat)
+        return self._write(self._model.holder == self._holder)
 
     def release(self) -> None:
-        """Give the lease back, unless another run has it by now."""
+        """Give the lease back, unless it was not taken or another run has it by now."""
+        if not self._tried:
+            return
         try:
             with translated(self._settings):
-                self._model(*self._key).delete(condition=self._model.beat == self._beat)
+                self._model(*self._key).delete(condition=self._model.holder == self._holder)
         except HazardStoreError as exc:
             if not is_condition_failure(exc):
                 raise
 
-    def _read(self) -> LeaseEntry | None:
+    def read(self) -> LeaseEntry | None:
+        """Give the lease as it stands, whoever holds it."""
         with translated(self._settings):
             try:
                 entry: LeaseEntry = self._model.get(*self._key, consistent_read=True)
@@ -112,8 +122,8 @@ class Lease:
         return entry
 
     def _write(self, condition: Condition) -> bool:
-        beat = uuid.uuid4().hex
-        entry = self._model(*self._key, holder=self._holder, beat=beat, renewed=int(time.time()))
+        entry = self._model(*self._key, holder=self._holder, beat=uuid.uuid4().hex, renewed=int(time.time()))
+        self._tried = True
         try:
             with translated(self._settings):
                 entry.save(condition=condition)
@@ -121,8 +131,84 @@ class Lease:
             if is_condition_failure(exc):
                 return False
             raise
-        self._beat = beat
         return True
+
+
+class Permit:
+    """Whether a run may write: a look at its lease from wherever its chunks are stored.
+
+    Parameters
+    ----------
+    haz_sol_id : str
+    holder : str
+        The run for which is asked.
+    read : callable
+        Gives the lease, as ``Lease.read``.
+    clock : callable
+
+    Attributes
+    ----------
+    lost : str or None
+        Why the run must not write any more, once ``check`` found that; it stays so.
+    """
+
+    def __init__(
+        self,
+        haz_sol_id: str,
+        holder: str,
+        read: Callable[[], LeaseEntry | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lost: str | None = None
+        self._haz_sol_id = haz_sol_id
+        self._holder = holder
+        self._read = read
+        self._clock = clock
+        self._seen: tuple[str, float] | None = None  # the beat, and when it was first seen
+
+    @classmethod
+    def of(cls, haz_sol_id: str, layout: Layout, holder: str, settings: Settings) -> Permit:
+        """Make one that reads the ledger's table."""
+        return cls(haz_sol_id, holder, Lease(haz_sol_id, layout, holder, settings).read)
+
+    def check(self) -> None:
+        """Look at the lease.
+
+        A read that fails says nothing about the lease, and while the store does not answer its holder cannot renew it
+        either: what was seen before is forgotten, so that only a beat that is seen to stand still counts as one.
+
+        Raises
+        ------
+        LeaseLostError
+            If it was given back, another run has it, or it was not renewed for `LEASE_SECS`.
+        """
+        if self.lost is None:
+            try:
+                lease = self._read()
+            except StorageError:
+                self._seen = None
+                return
+            self.lost = self._judge(lease)
+        if self.lost is not None:
+            raise LeaseLostError(self.lost)
+
+    def _judge(self, lease: LeaseEntry | None) -> str | None:
+        if lease is None:
+            return (
+                f"run {self._holder} has no lease of {self._haz_sol_id!r}: it was cancelled or has ended, and nothing "
+                "more is written for it"
+            )
+        if lease.holder != self._holder:
+            return f"run {lease.holder} has taken the lease of {self._haz_sol_id!r} from run {self._holder}"
+        now = self._clock()
+        if self._seen is None or self._seen[0] != lease.beat:
+            self._seen = (lease.beat, now)
+        elif now - self._seen[1] >= LEASE_SECS:
+            return (
+                f"run {self._holder} has not renewed its lease of {self._haz_sol_id!r} for {LEASE_SECS:g} s: its "
+                "process is dead or cut off from the store"
+            )
+        return None
 
 
 @contextmanager
@@ -144,11 +230,10 @@ def held(
     ------
     LeaseHeldError
         If a run that lives has it.
-    LedgerError
+    LeaseLostError
         At the end, if it was lost on the way.
     """
     lease = Lease(haz_sol_id, layout, holder, settings)
-    lease.acquire(on_wait=on_wait)
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
@@ -164,21 +249,33 @@ def held(
         lost.set()
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
-    keeper.start()
-    try:
-        yield lost
-    finally:
+
+    def give_back() -> None:
         done.set()
-        keeper.join()
+        if keeper.is_alive():
+            keeper.join()
         if not lost.is_set():
             lease.release()
+
+    try:
+        lease.acquire(on_wait=on_wait)
+        keeper.start()
+        yield lost
+    except BaseException as exc:
+        try:
+            give_back()
+        except HazardStoreError as unreleased:
+            # What ended the run is what its caller must learn; after `LEASE_SECS` the lease is free all the same.
+            exc.add_note(f"and its lease could not be given back: {unreleased}")
+        raise
+    give_back()
     if lost.is_set():
         raise lost_error(haz_sol_id)
 
 
-def lost_error(haz_sol_id: str) -> LedgerError:
+def lost_error(haz_sol_id: str) -> LeaseLostError:
     """Give the error of a run whose lease another one took over."""
-    return LedgerError(
+    return LeaseLostError(
         f"another run took the lease of {haz_sol_id!r} over, for this one had not renewed it for {LEASE_SECS:g} s: "
         "`hazard-store status` says what is stored"
     )

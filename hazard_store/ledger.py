@@ -69,6 +69,8 @@ class CalculationRecord:
         Of every part the file holds; with `n_sites` this is the plan.
     parts : tuple
         Parts that were asked for so far.
+    source_size, source_mtime_ns : int
+        Bytes and age of the file or archive when it was stored: a file that still has both need not be read again.
     """
 
     haz_sol_id: HazSolId
@@ -84,6 +86,8 @@ class CalculationRecord:
     parent: str | None = None
     trust_imt_order: bool = False
     items: int = 0
+    source_size: int = 0
+    source_mtime_ns: int = 0
     run_id: str = ""
     created: str = field(default_factory=now_text)
     updated: str = field(default_factory=now_text)

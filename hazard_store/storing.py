@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from hazard_store import lease, ledger, meta
-from hazard_store.chunks import opened_calculation, store_chunk, store_meta
+from hazard_store.chunks import opened_calculation, permit_of, store_chunk, store_meta
 from hazard_store.errors import (
     CorruptItemError,
     CredentialsError,
     HazardStoreError,
+    LeaseLostError,
     NotStoredError,
     SourceChangedError,
     TableMissingError,
@@ -40,7 +41,7 @@ from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
 from hazard_store.storage.tables import require_tables
 
 # When one chunk meets these, every other one would: the rest are not tried, and the run says so.
-HOPELESS = (CredentialsError, TableMissingError, SourceChangedError)
+HOPELESS = (CredentialsError, TableMissingError, SourceChangedError, LeaseLostError)
 
 CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)
 
@@ -50,7 +51,7 @@ _LEFT_BEHIND = (
 )
 
 # What of a calculation's record may differ without the meta being another.
-_NOT_IN_META = ("source", "status", "items", "run_id", "created", "updated")
+_NOT_IN_META = ("source", "source_size", "source_mtime_ns", "status", "items", "run_id", "created", "updated")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def started(
 ) -> Iterator[StorePlan]:
     """Begin a run: check, take the calculation's lease, plan, and say in ledger and meta that a store is under way.
 
-    The block stores the chunks of the plan and ends with ``finish``; the lease is given back behind it.
+    The block stores the chunks of the plan and ends with ``finish``; the lease is given back behind it. When the block
+    is left by an error or a signal instead, the ledger says that the run failed, and the lease is given back at once:
+    by that, chunks that are still being written elsewhere stop.
 
     Parameters
     ----------
@@ -89,8 +92,13 @@ def started(
     job = checked.job
     with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait) as lost:
         plan = replace(_plan(request, checked), lost=lost)
-        _begin(plan)
-        yield plan
+        try:
+            _begin(plan)
+            yield plan
+        except BaseException as exc:
+            if not lost.is_set() and not isinstance(exc, LeaseLostError):
+                _interrupt(plan, exc)
+            raise
 
 
 def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
@@ -177,6 +185,8 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         parent=request.parent,
         trust_imt_order=request.trust_imt_order,
         items=sum(chunk.items for chunk in chunks),
+        source_size=job.stamp.size,
+        source_mtime_ns=job.stamp.mtime_ns,
         run_id=job.run_id,
     )
     if same and earlier is not None:
@@ -221,12 +231,33 @@ def _begin(plan: StorePlan) -> None:
     Ledger(job.settings).save_calculation(plan.record)
 
 
+def _interrupt(plan: StorePlan, error: BaseException) -> None:
+    """Say in the ledger that no run is under way any more, for this run's lease is about to be given back."""
+    job = plan.job
+    records = Ledger(job.settings)
+    why = f"the run ended before the chunk: {type(error).__name__}: {error}".rstrip(": ")
+    try:
+        now = records.calculation(job.haz_sol_id, job.layout)
+        if now is None or (now.run_id, now.status) != (job.run_id, "storing"):
+            return
+        records.save_calculation(replace(now, status="failed", updated=ledger.now_text()))
+        for record in records.chunks(job.haz_sol_id, job.layout).values():
+            # A chunk on a worker that lives until it finds the lease gone says itself how it ended.
+            if (record.run_id, record.status) == (job.run_id, "running"):
+                records.save_chunk(
+                    job.haz_sol_id, job.layout, ledger.end_chunk(record, status="failed", error=why[:2000])
+                )
+    except HazardStoreError as ledger_error:
+        error.add_note(f"and the ledger could not be told: {ledger_error}")
+
+
 def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) -> StoreReport:
     """End a run: the meta says complete if the ledger has every chunk of everything that was asked for."""
     job = plan.job
     if plan.lost.is_set():
         # What this run stored is in the ledger, but whether the calculation is whole is the other run's to say.
         raise lease.lost_error(job.haz_sol_id)
+    permit_of(job).check()
     records = Ledger(job.settings)
     done = records.chunks(job.haz_sol_id, job.layout)
     needed = [META_CHUNK, *(chunk.id for chunk in plan.record.plan())]
@@ -282,9 +313,9 @@ def _attempt(
         return ChunkOutcome(chunk_id, part, Metrics(), f"not tried: {hopeless}"), hopeless
     for delay_secs in (*CHUNK_RETRY_DELAYS_SECS, None):
         try:
-            metrics = store_meta(plan.job) if chunk is None else store_chunk(plan.job, chunk, plan.lost)
+            metrics = store_meta(plan.job) if chunk is None else store_chunk(plan.job, chunk)
         except HazardStoreError as exc:
-            if delay_secs is None or isinstance(exc, HOPELESS) or plan.lost.is_set():
+            if delay_secs is None or isinstance(exc, HOPELESS):
                 return ChunkOutcome(chunk_id, part, Metrics(), str(exc)), exc
             time.sleep(delay_secs)
         else:

@@ -15,6 +15,7 @@ import click
 from hazard_store.cli.checking import delete, verify
 from hazard_store.cli.entry import CONTEXT_SETTINGS, run
 from hazard_store.cli.inspecting import inspect
+from hazard_store.cli.notifying import notify_batch
 from hazard_store.cli.options import example
 from hazard_store.cli.plotting import plot
 from hazard_store.cli.reading import get, meta
@@ -50,7 +51,7 @@ def app(context: click.Context) -> None:
         raise click.UsageError(f"name a command: {', '.join(sorted(app.commands))}", context)
 
 
-for _command in (tables, inspect, store, status, rerun, verify, delete, get, meta, plot):
+for _command in (tables, inspect, store, status, rerun, verify, delete, get, meta, plot, notify_batch):
     app.add_command(_command)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hazard_store.errors import HazardStoreError, UsageError
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hazard_store.settings import Settings
 
 RUNNER_GROUP = "hazard_store.runners"
-RUNNER_NAME = "prefect"
+STORE = "prefect"
+NOTIFY = "notify-batch"
 
 # The command says itself how a run goes and what failed. On the console Prefect would say it again, with tracebacks;
 # its server gets everything all the same. Whoever sets these variables, sees what he asks for.
@@ -25,6 +26,8 @@ QUIET_CONSOLE = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_TASK_RUNS_LEVEL": "CRITICAL",
     "DASK_LOGGING__DISTRIBUTED": "critical",
+    # Ctrl-C reaches the processes of a local cluster as well. They end with their cluster, not each with a traceback.
+    "DASK_DISTRIBUTED__WORKER__PRELOAD": "['import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)']",
     "DO_NOT_TRACK": "1",
 }
 
@@ -46,22 +49,24 @@ def check_cluster(cluster: str) -> None:
         raise UsageError(f"unknown cluster {cluster!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
 
 
-def load_runner() -> Callable[..., StoreReport]:
-    """Load the flow.
+def load_runner(name: str = STORE) -> Callable[..., Any]:
+    """Load what needs Prefect: the flow, or what emits events.
 
     Raises
     ------
     UsageError
         If it, or Prefect, is not installed.
     """
-    remedy = "install them with `pip install 'hazard-store[prefect]'`, or use --cluster none"
-    found = entry_points(group=RUNNER_GROUP, name=RUNNER_NAME)
+    remedy = "install them with `pip install 'hazard-store[prefect]'`"
+    if name == STORE:
+        remedy += ", or use --cluster none"
+    found = entry_points(group=RUNNER_GROUP, name=name)
     if not found:
         raise UsageError(f"Prefect and Dask are needed for this: {remedy}")
-    for name, value in QUIET_CONSOLE.items():
-        os.environ.setdefault(name, value)
+    for variable, value in QUIET_CONSOLE.items():
+        os.environ.setdefault(variable, value)
     try:
-        runner: Callable[..., StoreReport] = next(iter(found)).load()
+        runner: Callable[..., Any] = next(iter(found)).load()
     except ImportError as exc:
         raise UsageError(f"Prefect and Dask are needed for this and do not load ({exc}): {remedy}") from exc
     return runner
@@ -81,7 +86,7 @@ def run_store(
         from hazard_store.storing import store_in_process
 
         return store_in_process(with_connections(request, settings, workers), settings, progress)
-    runner = load_runner()
+    runner: Callable[..., StoreReport] = load_runner()
     try:
         return runner(request, cluster, workers, progress)
     except HazardStoreError:

@@ -18,11 +18,14 @@ from typing import IO, Protocol
 
 import h5py
 
-from hazard_store.errors import NotADatastoreError, SourceChangedError
+from hazard_store.errors import NotADatastoreError, SourceChangedError, UnfinishedError, UsageError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 """A member, the end of an archive without members, and a spanned archive."""
+
+PREFIXES_VARIABLE = "HAZARD_STORE_SOURCE_PREFIXES"
+"""Folders, with commas between them, that sources may be read from; unset allows all that the process can read."""
 
 ENCRYPTED_FLAG = 0x1
 COPY_BLOCK_BYTES = 1 << 20
@@ -72,6 +75,8 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
     ------
     NotADatastoreError
         If there is no such file, or it is not a regular file.
+    UsageError
+        If it lies outside the folders that the operator allows.
     """
     text = os.fspath(source)
     path = Path(text).expanduser()
@@ -96,7 +101,25 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
         )
     if not stat.S_ISREG(mode):
         raise NotADatastoreError("is not a regular file; give the calc_N.hdf5 file, or its zip archive", source=text)
+    require_allowed(path)
     return path.absolute()
+
+
+def require_allowed(path: Path) -> None:
+    """Refuse what lies outside the folders of ``HAZARD_STORE_SOURCE_PREFIXES``, where that is set; links are followed.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    allowed = [folder.strip() for folder in os.environ.get(PREFIXES_VARIABLE, "").split(",") if folder.strip()]
+    real = path.resolve()
+    if allowed and not any(real.is_relative_to(Path(folder).expanduser().resolve()) for folder in allowed):
+        raise UsageError(
+            f"{path} lies outside the folders that may be read here ({', '.join(allowed)}): "
+            f"move it there, or have {PREFIXES_VARIABLE} changed"
+        )
 
 
 def open_source(source: str | os.PathLike[str]) -> OpenSource:
@@ -119,7 +142,7 @@ def open_source(source: str | os.PathLike[str]) -> OpenSource:
     if head.startswith(ZIP_SIGNATURES):
         return _open_zipped(path, stamp)
     if not head:
-        raise NotADatastoreError("is empty (0 bytes); copy the datastore again", source=str(path))
+        raise UnfinishedError("is empty (0 bytes); copy the datastore again", source=str(path))
     if head != HDF5_SIGNATURE and not h5py.is_hdf5(str(path)):
         raise NotADatastoreError(
             "is neither an HDF5 file nor a zip archive; give OpenQuake's calc_N.hdf5, or a zip of it", source=str(path)
@@ -155,8 +178,11 @@ def _open_hdf5(target: str | IO[bytes], shown: str) -> h5py.File:
         return h5py.File(target, "r")
     except (OSError, RuntimeError, ValueError) as exc:
         text = _first_line(exc)
-        what = "is truncated or still being written" if "truncated" in text else "cannot be opened as HDF5"
-        raise NotADatastoreError(f"{what} ({text}); copy the datastore again", source=shown) from exc
+        if "truncated" in text:
+            raise UnfinishedError(
+                f"is truncated or still being written ({text}); copy the datastore again", source=shown
+            ) from exc
+        raise NotADatastoreError(f"cannot be opened as HDF5 ({text}); copy the datastore again", source=shown) from exc
 
 
 def _open_zipped(path: Path, stamp: SourceStamp) -> OpenSource:

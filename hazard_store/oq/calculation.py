@@ -113,7 +113,12 @@ class Calculation:
     def _note_missing_curves(self, reader: Reader) -> None:
         missing = [part for part, name in DATASETS.items() if name not in reader.file]
         if len(missing) == len(DATASETS):
-            self._findings.refuse(refusal_of_mode(self.parameters) or _refusal_without_curves(reader))
+            if (refusal := refusal_of_mode(self.parameters)) is not None:
+                self._findings.refuse(refusal)
+            else:
+                # Rates that no curves were made of are how some jobs end; without either, the engine may be at work.
+                rates = [name for name in ("_rates", "_poes") if name in reader.file]
+                self._findings.refuse(_refusal_without_curves(rates), unfinished=not rates)
         elif "realisations" in missing:
             single = self._version[:2] < FIRST_WITH_SINGLE_RLZ_CURVES
             self._findings.warn(
@@ -165,6 +170,11 @@ class Calculation:
     def refusals(self) -> tuple[str, ...]:
         """Why it cannot be stored, as far as has been looked; empty if it can."""
         return tuple(self._findings.refusals)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether curves are missing or not filled, as far as has been looked: still being computed, or aborted."""
+        return self._findings.unfinished
 
     @property
     def fingerprint(self) -> str:
@@ -264,8 +274,8 @@ class Calculation:
         """Read every stored curve once, at most `block_bytes` at a time, and return all refusals, old and new."""
         if not self._examined:
             try:
-                for refusal in refusals_of_curves(self._curve_sets, self.stats, self.sites, block_bytes):
-                    self._findings.refuse(refusal)
+                for refusal, unfinished in refusals_of_curves(self._curve_sets, self.stats, self.sites, block_bytes):
+                    self._findings.refuse(refusal, unfinished=unfinished)
             except READ_ERRORS as exc:
                 self._findings.refuse(f"the curves cannot be read to their end ({exc}); copy the datastore again")
             self._examined = True
@@ -351,9 +361,8 @@ def open_calculation(
     return calculation
 
 
-def _refusal_without_curves(reader: Reader) -> str:
+def _refusal_without_curves(rates: list[str]) -> str:
     remedy = "run the job again with mean = true or individual_rlzs = true"
-    rates = [name for name in ("_rates", "_poes") if name in reader.file]
     if not rates:
         return f"no hcurves-stats and no hcurves-rlzs: the calculation was aborted or told to make none; {remedy}"
     return (

@@ -19,13 +19,18 @@ CURVE_AXES = 4
 
 @dataclass
 class Findings:
-    """What reading has found so far: refusals forbid storing, warnings do not."""
+    """What reading has found so far: refusals forbid storing, warnings do not.
+
+    `unfinished` says that curves are not there or not filled, as in a file that the engine still works on.
+    """
 
     refusals: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unfinished: bool = False
 
-    def refuse(self, text: str) -> None:
+    def refuse(self, text: str, *, unfinished: bool = False) -> None:
         """Note once why the calculation cannot be stored."""
+        self.unfinished = self.unfinished or unfinished
         if text not in self.refusals:
             self.refusals.append(text)
 
@@ -79,7 +84,9 @@ def read_curve_sets(reader: Reader, findings: Findings) -> dict[Part, CurveSet]:
             findings.refuse(f"{name} has dtype {dataset.dtype}, expected float32; store the file that the engine wrote")
             continue
         if dataset.chunks is None and dataset.id.get_storage_size() == 0:
-            findings.refuse(f"{name} was made but never filled: the calculation was aborted; run it again")
+            findings.refuse(
+                f"{name} was made but never filled: the calculation was aborted; run it again", unfinished=True
+            )
         try:
             axes = described_axes(dataset)
         except READ_ERRORS as exc:

@@ -43,8 +43,10 @@ def refusals_of_curves(
     stats: tuple[str, ...],
     sites: Sites,
     block_bytes: int = DEFAULT_BLOCK_BYTES,
-) -> Iterator[str]:
-    """Yield why the stored curves cannot be trusted: NaN or infinity, no probability, or an aborted calculation.
+) -> Iterator[tuple[str, bool]]:
+    """Yield why the stored curves cannot be trusted, and whether it is because they are not filled.
+
+    They may hold NaN or infinity, or what is no probability, or come from an aborted calculation.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def refusals_of_curves(
             poes = np.asarray(curves.dataset[where, labels])
             fault = _fault(poes, part, where.start, labels.start, curves, stats, sites)
             if fault:
-                yield fault
+                yield fault, False
                 break
             if part == "stats":
                 nonzero[part][where, labels] = poes.any(axis=(2, 3))
@@ -69,7 +71,7 @@ def refusals_of_curves(
         else:
             continue
         del nonzero[part]
-    yield from _aborted(nonzero, stats, sites)
+    yield from ((trace, True) for trace in _aborted(nonzero, stats, sites))
 
 
 def _fault(

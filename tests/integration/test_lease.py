@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hazard_store import chunks as chunks_module
 from hazard_store import lease
+from hazard_store.chunks import store_chunk, store_meta
 from hazard_store.deletion import delete
-from hazard_store.errors import LeaseHeldError, LedgerError
+from hazard_store.errors import LeaseHeldError, LeaseLostError, LedgerError
 from hazard_store.jobs import Silent, StorePlan, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.lease import Lease, held
+from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
 from hazard_store.settings import Settings
-from hazard_store.storing import started, store_in_process
+from hazard_store.storing import finish, started, store_in_process
+from tests.integration.fault_proxy import FaultProxy
 
 LAYOUT = LAYOUTS["packed+solution"]
 
@@ -72,9 +79,9 @@ def test_a_run_that_lost_its_lease_says_so_and_leaves_it_to_the_other(tables: Se
             assert other._write(other._model.entry.exists())
             assert lost.wait(5)
 
-    with pytest.raises(LedgerError, match="took the lease"):
+    with pytest.raises(LeaseLostError, match="took the lease"):
         lose_it()
-    entry = Lease("X", LAYOUT, "reader", tables)._read()
+    entry = Lease("X", LAYOUT, "reader", tables).read()
     assert entry is not None
     assert entry.holder == "other"
 
@@ -89,9 +96,76 @@ def test_a_store_that_lost_its_lease_does_not_call_the_calculation_complete(tabl
             assert other._write(other._model.entry.exists())
             assert plan.lost.wait(5)
 
-    with pytest.raises(LedgerError, match="took the lease"):
+    with pytest.raises(LeaseLostError, match="took the lease"):
         store_in_process(replace(request, chunks=("stats",)), tables, TakeOver())
     assert not read_meta("LOST", tables).complete
+
+
+def test_a_chunk_of_a_run_without_its_lease_writes_nothing(proxy: FaultProxy, data_dir: Path) -> None:
+    settings = Settings.from_environment()
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "ENDED")
+    with started(request, settings) as plan:
+        pass
+    before = Ledger(settings).chunks("ENDED", LAYOUT)
+    proxy.requests.clear()
+    for store in (lambda: store_meta(plan.job), lambda: store_chunk(plan.job, plan.todo[0])):
+        with pytest.raises(LeaseLostError, match=f"run {plan.job.run_id} has no lease of 'ENDED'"):
+            store()
+    assert set(proxy.requests) == {"GetItem"}
+    assert Ledger(settings).chunks("ENDED", LAYOUT) == before
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, RuntimeError])
+def test_a_store_that_is_interrupted_says_so_and_gives_its_lease_back_at_once(
+    interrupt: type[BaseException], tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECS", 60.0)
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "STOP")
+
+    def store_a_part() -> None:
+        with started(request, tables) as plan:
+            store_meta(plan.job)
+            ledger = Ledger(tables)
+            ledger.start_chunk("STOP", LAYOUT, plan.todo[0].id, identity=plan.job.identity, run_id=plan.job.run_id)
+            raise interrupt
+
+    with pytest.raises(interrupt):
+        store_a_part()
+    (record,) = Ledger(tables).calculations("STOP")
+    assert record.status == "failed"
+    chunks = Ledger(tables).chunks("STOP", LAYOUT)
+    assert {chunk.status for chunk in chunks.values()} == {"done", "failed"}
+    assert {chunk.error for chunk in chunks.values()} == {None, f"the run ended before the chunk: {interrupt.__name__}"}
+    assert Lease("STOP", LAYOUT, "reader", tables).read() is None
+    assert store_in_process(request, tables).complete
+
+
+def test_a_chunk_that_waits_for_its_budget_stops_when_its_run_gives_the_lease_back(
+    proxy: FaultProxy, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = ExitStack()
+    monkeypatch.setattr(chunks_module, "LOOK_EVERY_SECS", 0.1)
+    settings = Settings.from_environment()
+    # One write unit in two seconds: the second batch would have to wait for most of a minute.
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "WAITS", max_wcu=0.5)
+    plan = stack.enter_context(started(request, settings))
+    (chunk,) = [chunk for chunk in plan.todo if chunk.part == "realisations"]
+    with ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(store_chunk, plan.job, chunk)
+        while "BatchWriteItem" not in proxy.requests:
+            assert not stored.done()
+            time.sleep(0.01)
+        Lease("WAITS", LAYOUT, plan.job.run_id, settings)._model("WAITS", f"{LAYOUT.name}#lease").delete()
+        with pytest.raises(LeaseLostError, match="has no lease"):
+            stored.result(timeout=5)
+    assert proxy.requests.count("BatchWriteItem") == 1
+    record = Ledger(settings).chunks("WAITS", LAYOUT)[chunk.id]
+    assert record.status == "failed"
+    assert str(record.error).startswith("LeaseLostError: ")
+    with pytest.raises(LeaseLostError):
+        finish(plan, [], 0.0)
+    with pytest.raises(LeaseLostError):
+        stack.close()
 
 
 def test_of_two_stores_at_once_one_is_refused_and_the_result_is_whole(tables: Settings, data_dir: Path) -> None:

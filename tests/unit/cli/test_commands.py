@@ -39,6 +39,7 @@ BAD_INPUT = {
     "hazard-store tables drop": ("--no", "--no"),
     "hazard-store tables list": ("--jsno", "--json"),
     "hazard-store inspect": ("/no/such/file.hdf5", "/no/such/file.hdf5: no such file"),
+    "hazard-store notify-batch": ("nope", "there is no folder nope here"),
     "hazard-store store": ("calc.hdf5 --id A:B", "'A:B' cannot be used"),
     "hazard-store status": ("A B", "unexpected extra argument (B)"),
     "hazard-store rerun": ("A --cluster moon", "unknown cluster 'moon'"),

@@ -177,7 +177,7 @@ def test_without_prefect_the_line_says_how_to_have_it(found: list[EntryPoint], m
 
 def test_the_flow_is_named_by_the_project() -> None:
     pyproject = (Path(__file__).parents[3] / "pyproject.toml").read_text()
-    assert f'[project.entry-points."{runner.RUNNER_GROUP}"]\n{runner.RUNNER_NAME} = ' in pyproject
+    assert f'[project.entry-points."{runner.RUNNER_GROUP}"]\n{runner.STORE} = ' in pyproject
 
 
 def test_a_server_that_does_not_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def test_the_failed_chunks_can_be_copied_into_a_rerun() -> None:
         "chunks": ["realisations:00000-00010", "realisations:00010-00020"],
     }
     assert rerun_parameters(run) == expected
-    text = failed_chunks_markdown(run)
+    text = failed_chunks_markdown(run, "http://ui/v2/form?parameters=%7B%7D")
     fence = re.search(r"^```json\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
     assert fence is not None
     assert json.loads(fence[1]) == expected

@@ -1,0 +1,130 @@
+"""What is to be done with each file of a batch: plain decisions over what is known, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hazard_store.batch.discovery import SourceFile
+from hazard_store.batch.examination import NAMING, Examination, ReaderOptions
+from hazard_store.errors import UsageError
+from hazard_store.layouts import Layout
+from hazard_store.ledger import CalculationRecord
+from hazard_store.names import HazSolId, Part
+
+# What can become of a file. The first three are what a quiet night ends with.
+Fate = Literal[
+    "stored",  # by this run
+    "stored before",
+    "being written",  # its size or time changed just now: the next run looks again
+    "unfinished",  # its curves are missing or not filled: looked at again when the file changes
+    "refused",  # no calculation, or none that can be stored; looked at again when the file changes
+    "given up",  # its store failed so often that a person must look
+    "failed",
+    "to store",  # not tried: a dry run, or the run ended before
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file and what becomes of it.
+
+    Attributes
+    ----------
+    haz_sol_id : HazSolId or None
+        None where no id could be made.
+    reason : str or None
+        Why it is not stored.
+    is_news : bool
+        Whether a run before this one has not said so already.
+    run_id : str or None
+        The child run that stored it, or failed to.
+    """
+
+    file: SourceFile
+    haz_sol_id: HazSolId | None
+    fate: Fate
+    reason: str | None = None
+    is_news: bool = False
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a batch is to be stored: what decides whether a calculation is stored already."""
+
+    layout: Layout
+    options: ReaderOptions
+    parts: tuple[Part, ...] = ()
+    attempts: int = 3
+
+
+class Sorter:
+    """Decides from the ledger's records and from what earlier runs found out.
+
+    Parameters
+    ----------
+    records : iterable of CalculationRecord
+        Of all calculations.
+    examined : mapping of str to Examination
+        By path.
+    """
+
+    def __init__(
+        self, wanted: Wanted, records: Iterable[CalculationRecord], examined: Mapping[str, Examination]
+    ) -> None:
+        self._wanted = wanted
+        self._records = {r.haz_sol_id: r for r in records if r.layout == wanted.layout.name}
+        self._examined = examined
+
+    def at_sight(self, file: SourceFile, named: HazSolId | UsageError) -> Finding | None:
+        """Decide without reading the file; None if it has to be read."""
+        if isinstance(named, UsageError):
+            said = self._examined.get(file.path)
+            is_old = said is not None and (said.stamp, said.reader, said.reason) == (file.stamp, NAMING, str(named))
+            return Finding(file, None, "refused", str(named), is_news=not is_old)
+        record = self._records.get(named)
+        as_it_was = record is not None and (record.source, record.source_size, record.source_mtime_ns) == (
+            file.path,
+            file.stamp.size,
+            file.stamp.mtime_ns,
+        )
+        if as_it_was and self._is_stored(record):
+            return Finding(file, named, "stored before")
+        known = self._examined.get(file.path)
+        if known is None or (known.stamp, known.reader) != (file.stamp, self._wanted.options.name):
+            return None
+        finding = self.as_examined(file, named, known)
+        # What is still to be stored is read anew: it may be long since, and the store will read it anyway.
+        return None if finding.fate == "to store" else replace(finding, is_news=False)
+
+    def as_examined(self, file: SourceFile, haz_sol_id: HazSolId, found: Examination) -> Finding:
+        """Decide by what reading the file has found."""
+        if found.verdict != "ready":
+            return Finding(file, haz_sol_id, found.verdict, found.reason, is_news=True)
+        record = self._records.get(haz_sol_id)
+        if record is not None and record.fingerprint == found.fingerprint and self._is_stored(record):
+            return Finding(file, haz_sol_id, "stored before")
+        if found.attempts >= self._wanted.attempts:
+            why = f"{found.attempts} runs failed to store it, the last one: {found.reason}"
+            return Finding(file, haz_sol_id, "given up", why)
+        return Finding(file, haz_sol_id, "to store", is_news=True)
+
+    def attempts(self, found: Examination) -> int:
+        """Stores of this very content that failed before."""
+        known = self._examined.get(found.path)
+        return known.attempts if known is not None and known.fingerprint == found.fingerprint else 0
+
+    def _is_stored(self, record: CalculationRecord | None) -> bool:
+        if record is None or record.status != "complete" or record.sites != self._wanted.options.sites:
+            return False
+        return set(self._wanted.parts or ("meta", *record.curves_per_site)) <= set(record.parts)
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """Sum up in one line: ``10 stored, 990 stored before, 1 refused``."""
+    fates: dict[Fate, int] = {}
+    for finding in findings:
+        fates[finding.fate] = fates.get(finding.fate, 0) + 1
+    return ", ".join(f"{number:,} {fate}" for fate, number in fates.items()) or "no calculation found"
