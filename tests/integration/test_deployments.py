@@ -8,109 +8,46 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prefect import Flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.local.prefect_worker import CHECKOUT, WORK_POOL, PrefectWorker, deploy_all
+from deployments.local.prefect_worker import CHECKOUT, WORK_POOL
 from flows.delete_hazard import delete_hazard
 from flows.rerun_failed_chunks import rerun_failed_chunks
 from flows.verify_hazard import verify_hazard
 from hazard_store import storing
 from hazard_store.jobs import StoreRequest
-from hazard_store.layouts import LAYOUTS
-from hazard_store.ledger import ChunkRecord, Ledger
-from hazard_store.local.dynamodb import LOCAL_CREDENTIALS
-from hazard_store.local.prefect_server import PrefectServer
+from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
-from hazard_store.settings import Settings
-from hazard_store.storage.tables import create_tables
-from tests.integration.fault_proxy import FaultProxy, fault_proxy
+from tests.integration import operator as fixtures
+from tests.integration.operator import RUN_SECS, Operator
+
+services, operator = fixtures.services, fixtures.operator
 
 pytestmark = pytest.mark.timeout(240)
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
-NAMES = {"store-hazard", "rerun-failed-chunks", "verify-hazard", "delete-hazard"}
+NAMES = {
+    "store-hazard",
+    "store-batch",
+    "rerun-failed-chunks",
+    "verify-hazard",
+    "delete-hazard",
+}
 CUSTOM = "custom_ids.hdf5"
 FAILED_CHUNK = "realisations:00000-00005"
-RUN_SECS = 120.0
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A store behind a proxy, a Prefect server with all deployments, and a worker that runs them."""
-
-    settings: Settings
-    proxy: FaultProxy
-    client: SyncPrefectClient
-
-    def start(self, name: str, **parameters: Any) -> FlowRun:
-        deployment = self.client.read_deployment_by_name(f"{name.replace('-', '_')}/{name}")
-        return self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-
-    def end(self, run: FlowRun) -> tuple[str, str]:
-        """The type and the message of the state in which a run ends."""
-        deadline = time.monotonic() + RUN_SECS
-        while True:
-            state = self.client.read_flow_run(run.id).state
-            if state is not None and state.is_final():
-                return state.type.value, state.message or ""
-            assert time.monotonic() < deadline, f"{run.name} is still {state}"
-            time.sleep(0.2)
-
-    def artifact(self, key: str) -> str:
-        """The newest of that key."""
-        found = self.client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), sort=ArtifactSort.CREATED_DESC
-        )
-        return str(found[0].data)
-
-    def chunks(self, haz_sol_id: str) -> dict[str, ChunkRecord]:
-        return dict(Ledger(self.settings).chunks(haz_sol_id, LAYOUTS["packed+solution"]))
 
 
 def here(flow: Flow[..., Any], **parameters: Any) -> tuple[str, str]:
     """Run a flow in this process, which takes a second where a worker's run takes ten, and give its end."""
     state: State[Any] = flow(**parameters, return_state=True)
     return state.type.value, state.message or ""
-
-
-@pytest.fixture(scope="module")
-def services(
-    dynamodb_endpoint: str, prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, FaultProxy]]:
-    home = tmp_path_factory.mktemp("worker")
-    with fault_proxy(dynamodb_endpoint) as proxy:
-        settings = Settings(endpoint=proxy.endpoint, stage=f"D{uuid.uuid4().hex[:12].upper()}")
-        variables = {"HAZARD_STORE_ENDPOINT": proxy.endpoint, "HAZARD_STORE_STAGE": settings.stage, **LOCAL_CREDENTIALS}
-        with PrefectWorker.start(api_url=prefect_server.api_url, home=home, variables=variables):
-            deploy_all(prefect_server.api_url, home)
-            yield settings, proxy
-
-
-@pytest.fixture
-def operator(services: tuple[Settings, FaultProxy], monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
-    settings, proxy = services
-    for name, value in LOCAL_CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HAZARD_STORE_ENDPOINT", str(settings.endpoint))
-    monkeypatch.setenv("HAZARD_STORE_STAGE", settings.stage)
-    create_tables(settings)
-    proxy.rule = lambda operation, body: None
-    with get_client(sync_client=True) as client:
-        yield Operator(settings, proxy, client)
 
 
 def test_the_file_has_the_deployments() -> None:
@@ -120,7 +57,7 @@ def test_the_file_has_the_deployments() -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_deployment_opens_as_a_form(operator: Operator, name: str) -> None:
     (expected,) = [d for d in DEPLOYMENTS if d["name"] == name]
-    deployed = operator.client.read_deployment_by_name(f"{name.replace('-', '_')}/{name}")
+    deployed = operator.deployment(name)
     assert deployed.enforce_parameter_schema
     assert deployed.work_pool_name == WORK_POOL
     assert deployed.tags == expected["tags"]
@@ -129,8 +66,8 @@ def test_a_deployment_opens_as_a_form(operator: Operator, name: str) -> None:
     properties = schema["properties"]
     assert all(field.get("description") for field in properties.values()), properties
     assert all("default" in field for key, field in properties.items() if key not in schema["required"])
-    assert set(schema["required"]) <= {"source", "haz_sol_id", "confirm"}
-    assert "pattern" in properties["haz_sol_id"]
+    assert set(schema["required"]) <= {"source", "haz_sol_id", "confirm", "prefix"}
+    assert "haz_sol_id" not in properties or "pattern" in properties["haz_sol_id"]
 
 
 def test_a_store_started_on_the_command_line_is_run_by_the_worker(operator: Operator, data_dir: Path) -> None:
