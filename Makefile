@@ -14,10 +14,10 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo up down screenshots conformance bench clean
+.PHONY: help install test lint demo up down screenshots conformance bench bench-prefect clean
 
 help: ## list what make can do here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make .venv with the locked versions (once, and again when they change)
 
@@ -62,6 +62,9 @@ conformance: install ## run OpenQuake's own test calculations and compare what i
 
 bench: install ## measure how fast a calculation is stored (BENCH_ARGS=... for benchmarks/run.py)
 	@$(RUN) benchmarks/run.py $(BENCH_ARGS)
+
+bench-prefect: install ## measure what Prefect itself costs a store of 150,000 items
+	@$(RUN) benchmarks/orchestration.py $(BENCH_ARGS)
 
 clean: ## stop the local services, then delete .venv, their data and all that was generated
 	@if [ -x $(RUN) ]; then $(RUN) -m deployments.local.stack down; fi

@@ -1,7 +1,7 @@
 """What Prefect costs a store: states, logs, artifacts and events, against the same store without it.
 
 The same file is stored chunk after chunk in one process, by turns without Prefect (what ``--cluster none`` does) and
-as the flow with its tasks in that process, so that nothing differs but Prefect. ``make bench-orchestration`` runs it;
+as the flow with its tasks in that process, so that nothing differs but Prefect. ``make bench-prefect`` runs it;
 ``benchmarks/results/orchestration.json`` takes what it measured.
 """
 

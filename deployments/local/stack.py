@@ -221,7 +221,7 @@ def _how_to_use(stack: Stack, services: dict[str, Service]) -> str:
         f"{os.path.relpath(stack.environment_path)}`\n"
         "(DynamoDB Local takes any credentials, but the AWS SDK wants to be given some):\n\n"
         f"{environment_script(services)}\n"
-        f"Store a calculation from a form: {services[_PREFECT].url}/deployments (docs/operating.md), or with\n"
+        f"Store a calculation from a form: {services[_PREFECT].url}/v2/deployments (docs/operating.md), or with\n"
         "`prefect deployment run store_hazard/store-hazard -p source=FILE -p haz_sol_id=ID`.\n"
         "`make down` stops them and keeps their data."
     )
