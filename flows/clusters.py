@@ -30,10 +30,11 @@ _DASK_SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A task runner and how many workers share a run's write budget."""
+    """A task runner, how many chunks it runs at once, and how many processes share a run's write budget."""
 
     runner: TaskRunner[Any]
     workers: int
+    processes: int
 
 
 def cluster_from_name(name: str, workers: int | None) -> Cluster:
@@ -57,7 +58,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     if name == "none":
         threads = workers or 1
-        return Cluster(ThreadPoolTaskRunner(max_workers=threads), threads)
+        return Cluster(ThreadPoolTaskRunner(max_workers=threads), threads, processes=1)
     if name == "local":
         processes = workers or os.cpu_count() or 1
         runner = DaskTaskRunner(
@@ -70,10 +71,11 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
                 "memory_limit": WORKER_MEMORY_LIMIT,
             },
         )
-        return Cluster(runner, processes)
+        return Cluster(runner, processes, processes)
     if name.startswith(("tcp://", "tls://")):
         _require_listener(name)
-        return Cluster(DaskTaskRunner(address=name), _workers_at(name))
+        processes = _workers_at(name)
+        return Cluster(DaskTaskRunner(address=name), processes, processes)
     raise UsageError(f"unknown cluster {name!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
 
 

@@ -118,7 +118,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
         began = time.monotonic()
         reporter.begin(plan)
         outcomes = []
-        for outcome in _run_chunks(plan, where, runner):
+        for outcome in run_chunks(plan, where, runner):
             outcomes.append(outcome)
             reporter.advance(outcome)
             if outcome.error:
@@ -132,11 +132,10 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
     return Completed(message=totals.summary(), data=report)
 
 
-def _run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
+def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
-    # Every worker gets its share of the budget, since they do not see each other's spending.
-    max_wcu = plan.job.max_wcu / where.workers if plan.job.max_wcu else None
-    job = replace(plan.job, max_wcu=max_wcu)
+    steps = len(plan.steps())
+    job = replace(plan.job, workers=_share_out(plan, where, steps))
     futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
     if plan.meta_todo:
         futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
@@ -145,7 +144,16 @@ def _run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Ite
         if mine:
             mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
             futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
-    yield from _outcomes(futures)
+    for ended, outcome in enumerate(_outcomes(futures), start=1):
+        _share_out(plan, where, steps - ended)
+        yield outcome
+
+
+def _share_out(plan: StorePlan, where: Cluster, steps_left: int) -> int:
+    """Say how many processes can still be at work and share the budget: they do not see each other's spending."""
+    workers = max(1, min(where.processes, steps_left))
+    plan.share.set(workers)
+    return workers
 
 
 def failure_message(report: StoreReport) -> str:

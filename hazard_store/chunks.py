@@ -23,8 +23,9 @@ from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk, split_into_blocks
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import table_name
-from hazard_store.storage.rate import WcuBudget
+from hazard_store.storage.rate import controls
 from hazard_store.storage.sender import Sender
+from hazard_store.storage.spreading import spread
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +164,10 @@ def _write(
 ) -> tuple[Metrics, int]:
     """Read, encode and write a chunk's curves; gives what that took, and the sum of their digests."""
     stop = threading.Event()
-    budget = WcuBudget(job.max_wcu, sleep=_sleep_until(stop)) if job.max_wcu else None
     table = table_name(job.layout.table_base(chunk.part), job.settings)
-    sender = Sender(table, job.settings, connections=job.connections, budget=budget, cancelled=stop)
+    control = controls.of(job.run_id, table, job.max_wcu, job.workers)
+    adopt_share(job, permit)
+    sender = Sender(table, job.settings, connections=job.connections, control=control, cancelled=stop)
     timings = Metrics()
     content = 0
     with _watched(job, record, sender.so_far, permit, stop), sender:
@@ -173,11 +175,11 @@ def _write(
             for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
                 encoding = time.monotonic()
                 content += digest.curves_digest(block.codes, block.kinds, block.poes)
-                for item in job.layout.encoding.encode(block, job.layout.partition):
+                for item in spread(job.layout.encoding.encode(block, job.layout.partition)):
                     sender.put(item)
                 timings.encoding_secs += time.monotonic() - encoding
         except BaseException:
-            # The sender waits for its threads, and they for their share of the budget: no more.
+            # The sender waits for its threads, and they for their turn: no more.
             stop.set()
             raise
     metrics = sender.metrics
@@ -185,14 +187,10 @@ def _write(
     return metrics, content
 
 
-def _sleep_until(stop: threading.Event) -> Callable[[float], None]:
-    """Sleep as a budget does, but not beyond the end of the writing: the batch that waits is not sent then."""
-
-    def sleep(secs: float) -> None:
-        if stop.wait(secs):
-            raise HazardStoreError("the write was cancelled")
-
-    return sleep
+def adopt_share(job: StoreJob, permit: Permit) -> None:
+    """Use what workers that have ended leave of the write budget and of the table."""
+    if permit.workers is not None:
+        controls.share(job.run_id, permit.workers)
 
 
 def read_blocks(calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics) -> Iterator[CurveBlock]:
@@ -250,6 +248,7 @@ def _watched(
             except LeaseLostError:
                 stop.set()
                 return
+            adopt_share(job, permit)
             if time.monotonic() >= tell_at:
                 tell_at = time.monotonic() + RENEW_EVERY_SECS
                 _tell_progress(job, record, so_far())

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from hazard_store.layouts import Layout
+from hazard_store.lease import Share
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import ChunkId, HazSolId, Part
 from hazard_store.oq import SourceStamp
 from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.sender import DEFAULT_CONNECTIONS
 
 SiteCodes = Literal["auto", "normalised"]
 
@@ -30,8 +30,8 @@ class StoreRequest:
         Ids or parts; empty for all. Named chunks are stored even if the ledger has them as done.
     max_wcu : float, optional
         Write units per second of the whole run, however many workers share it.
-    connections : int
-        Requests that one worker has under way.
+    connections : int, optional
+        Requests that one worker has under way at most; None for as many as their latency asks for.
     """
 
     source: str
@@ -44,12 +44,15 @@ class StoreRequest:
     parent: str | None = None
     trust_imt_order: bool = False
     max_wcu: float | None = None
-    connections: int = DEFAULT_CONNECTIONS
+    connections: int | None = None
 
 
 @dataclass(frozen=True)
 class StoreJob:
-    """What every task of a run needs to know; small, frozen, and the same for all of them."""
+    """What every task of a run needs to know; small, frozen, and the same for all of them.
+
+    `workers` processes at most share `max_wcu` when the run starts; what becomes of that, the run's lease says.
+    """
 
     source: str
     stamp: SourceStamp
@@ -62,8 +65,9 @@ class StoreJob:
     parent: str | None = None
     trust_imt_order: bool = False
     max_wcu: float | None = None
-    connections: int = DEFAULT_CONNECTIONS
+    connections: int | None = None
     run_id: str = ""
+    workers: int = 1
 
     @property
     def identity(self) -> str:
@@ -75,7 +79,8 @@ class StoreJob:
 class StorePlan:
     """A run: its job, its chunks, and which of them are left to do; it stays in the process that runs it.
 
-    `lost` is set when another run took the lease over: this one must not write any more.
+    `todo` is in the order in which the chunks are best stored. `lost` is set when another run took the lease over: this
+    one must not write any more. `share` takes how many workers are left while the run goes on.
     """
 
     job: StoreJob
@@ -85,6 +90,7 @@ class StorePlan:
     meta_todo: bool
     warnings: tuple[str, ...]
     lost: threading.Event = field(default_factory=threading.Event, compare=False)
+    share: Share = field(default_factory=Share, compare=False)
 
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""

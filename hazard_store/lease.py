@@ -42,6 +42,24 @@ class LeaseEntry(StoreModel):
     holder = UnicodeAttribute()
     beat = UnicodeAttribute()  # another one with each renewal
     renewed = NumberAttribute()  # epoch s on the holder's clock
+    workers = NumberAttribute(null=True)  # see `Share`
+
+
+class Share:
+    """How many worker processes at most share a run's write budget at the moment; fewer and fewer, as they end.
+
+    Whoever runs the chunks sets it, the lease carries it, and whoever stores a chunk finds it when it looks there.
+    """
+
+    def __init__(self) -> None:
+        self.workers: int | None = None
+        self.changed = threading.Event()
+
+    def set(self, workers: int) -> None:
+        """Tell the workers, with a renewal of the lease that is due at once."""
+        if workers != self.workers:
+            self.workers = workers
+            self.changed.set()
 
 
 class Lease:
@@ -51,13 +69,18 @@ class Lease:
     ----------
     holder : str
         The run's id, no other one's: by it the lease is known as this run's, and a refused run names it.
+    share : Share, optional
+        What the lease says of the run's workers.
     """
 
-    def __init__(self, haz_sol_id: str, layout: Layout, holder: str, settings: Settings) -> None:
+    def __init__(
+        self, haz_sol_id: str, layout: Layout, holder: str, settings: Settings, share: Share | None = None
+    ) -> None:
         self._model = bind(LeaseEntry, settings)
         self._settings = settings
         self._key = (haz_sol_id, f"{layout.name}#lease")
         self._holder = holder
+        self._share = share or Share()
         self._tried = False
 
     def acquire(
@@ -122,7 +145,13 @@ class Lease:
         return entry
 
     def _write(self, condition: Condition) -> bool:
-        entry = self._model(*self._key, holder=self._holder, beat=uuid.uuid4().hex, renewed=int(time.time()))
+        entry = self._model(
+            *self._key,
+            holder=self._holder,
+            beat=uuid.uuid4().hex,
+            renewed=int(time.time()),
+            workers=self._share.workers,
+        )
         self._tried = True
         try:
             with translated(self._settings):
@@ -150,6 +179,8 @@ class Permit:
     ----------
     lost : str or None
         Why the run must not write any more, once ``check`` found that; it stays so.
+    workers : int or None
+        How many processes share the run's write budget, as the lease said at the last look.
     """
 
     def __init__(
@@ -160,6 +191,7 @@ class Permit:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lost: str | None = None
+        self.workers: int | None = None
         self._haz_sol_id = haz_sol_id
         self._holder = holder
         self._read = read
@@ -200,6 +232,7 @@ class Permit:
             )
         if lease.holder != self._holder:
             return f"run {lease.holder} has taken the lease of {self._haz_sol_id!r} from run {self._holder}"
+        self.workers = None if lease.workers is None else int(lease.workers)
         now = self._clock()
         if self._seen is None or self._seen[0] != lease.beat:
             self._seen = (lease.beat, now)
@@ -218,6 +251,7 @@ def held(
     holder: str,
     settings: Settings,
     on_wait: Callable[[str], None] = lambda holder: None,
+    share: Share | None = None,
 ) -> Iterator[threading.Event]:
     """Hold the lease of a calculation while the block runs.
 
@@ -233,25 +267,29 @@ def held(
     LeaseLostError
         At the end, if it was lost on the way.
     """
-    lease = Lease(haz_sol_id, layout, holder, settings)
+    share = share or Share()
+    lease = Lease(haz_sol_id, layout, holder, settings, share)
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
-        while not done.wait(RENEW_SECS):
+        while True:
+            share.changed.wait(RENEW_SECS)
+            if done.is_set():
+                return
+            share.changed.clear()
             try:
                 if not lease.renew():
                     break
             except HazardStoreError:
                 # While the store does not answer nobody can take the lease over; the next renewal says if one did.
                 continue
-        else:
-            return
         lost.set()
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
 
     def give_back() -> None:
         done.set()
+        share.changed.set()
         if keeper.is_alive():
             keeper.join()
         if not lost.is_set():

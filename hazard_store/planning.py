@@ -86,6 +86,27 @@ def plan_chunks(n_sites: int, curves_per_site: Mapping[CurvePart, int]) -> list[
     return chunks
 
 
+def spread_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Order the chunks of each part so that those stored at the same time are far apart, the same way each time.
+
+    Neighbours on the map have neighbouring keys. Chunks that follow each other here lie in different halves of the
+    sites, any four of them in different quarters, and so on (van der Corput's sequence): where DynamoDB splits a range
+    of keys that is written much, both halves go on being written, and hash keys of places do not meet.
+
+    Examples
+    --------
+    >>> [chunk.start for chunk in spread_chunks(plan_chunks(4_000, {"realisations": 12}))]
+    [0, 2000, 1000, 3000, 500, 2500, 1500, 3500]
+    """
+    spread = []
+    for part in CURVE_PARTS:
+        mine = [chunk for chunk in chunks if chunk.part == part]
+        n_bits = max(len(mine) - 1, 0).bit_length()
+        places = (int(f"{i:0{n_bits}b}"[::-1], 2) for i in range(1 << n_bits))
+        spread += [mine[place] for place in places if place < len(mine)]
+    return spread
+
+
 def split_into_blocks(chunk: Chunk, curve_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """Split a chunk into blocks of at most `block_bytes` in file order; one curve is the least.
 

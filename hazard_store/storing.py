@@ -34,7 +34,7 @@ from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
 from hazard_store.oq import Calculation, open_calculation
-from hazard_store.planning import Chunk, plan_chunks, select_chunks
+from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
@@ -90,8 +90,9 @@ def started(
     """
     checked = _check(request, settings)
     job = checked.job
-    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait) as lost:
-        plan = replace(_plan(request, checked), lost=lost)
+    share = lease.Share()
+    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait, share) as lost:
+        plan = replace(_plan(request, checked), lost=lost, share=share)
         try:
             _begin(plan)
             yield plan
@@ -198,7 +199,7 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         job=replace(job, parts=record.parts),
         record=record,
         chunks=tuple(chunks),
-        todo=tuple(todo),
+        todo=tuple(spread_chunks(todo)),
         meta_todo=META_CHUNK in request.chunks or meta_as_before != earlier or not meta_stands,
         warnings=(*checked.warnings, *([] if earlier is None or same else [_LEFT_BEHIND.format(id=job.haz_sol_id)])),
     )

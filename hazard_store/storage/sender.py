@@ -2,31 +2,49 @@
 
 It knows nothing of layouts or curves. What it promises: after ``close`` returns, every item given to ``put`` was
 acknowledged by DynamoDB; otherwise ``close`` raises, and an ``UnacknowledgedError`` names what is left.
+
+A batch that has to be sent again waits its time in a queue of its own while others take the connections.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
 
 from hazard_store.errors import HazardStoreError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
+from hazard_store.storage.batches import Batch, item_units, unprocessed
 from hazard_store.storage.connection import ReadyBodyClient
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, RetryPolicy, classify, to_storage_error
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.rate import WcuBudget
+from hazard_store.storage.rate import WriteControl
 
 # BatchWriteItem takes 25 puts and 16 MB. A batch is closed a little before 16 MB to leave room for its frame.
 MAX_BATCH_ITEMS = 25
 MAX_BATCH_BYTES = 15_500_000
 
-# Enough to encode and sign the next batches while earlier ones are on their way.
+# A batch is no more of the write budget than this: what one second uses must not hang on where its batches fall.
+MAX_BATCH_BUDGET_SECS = 0.15
+
+# What all batches under way hold together, if there are two or more.
+MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
+
+# Batches under way for each connection: one on it, one that waits for it, and some that wait to be sent again.
+BATCHES_PER_CONNECTION = 4
+
+# How many connections a worker is taken to have where no latency is known.
 DEFAULT_CONNECTIONS = 4
+
+# Waiting threads look so often whether the write was cancelled.
+_POLL_SECS = 0.1
 
 
 class BatchClient(Protocol):
@@ -45,6 +63,10 @@ def items_to_body(table: str, items: Iterable[EncodedItem]) -> bytes:
     return b'{"RequestItems":{"%b":[%b]},"ReturnConsumedCapacity":"TOTAL"}' % (table.encode(), entries)
 
 
+class _CancelledError(Exception):
+    """The write ended while a thread waited."""
+
+
 class Sender:
     """Writes items to one table.
 
@@ -55,10 +77,11 @@ class Sender:
     client : BatchClient, optional
         What sends a body; by default pynamodb's own botocore client.
     policy : RetryPolicy
-    connections : int
-        Requests under way at once.
-    budget : WcuBudget, optional
-        Holds the write units down.
+    connections : int, optional
+        Requests under way at once at most; by default as many as their latency asks for.
+    control : WriteControl, optional
+        Holds the rate down to what the table takes, and finds the number of connections; shared by the senders of a
+        process that write to the same table. By default one of its own.
     cancelled : threading.Event, optional
         When set, nothing more is sent and ``close`` raises with what is left.
     """
@@ -70,8 +93,8 @@ class Sender:
         *,
         client: BatchClient | None = None,
         policy: RetryPolicy | None = None,
-        connections: int = DEFAULT_CONNECTIONS,
-        budget: WcuBudget | None = None,
+        connections: int | None = None,
+        control: WriteControl | None = None,
         cancelled: threading.Event | None = None,
     ) -> None:
         self.metrics = Metrics()
@@ -79,17 +102,23 @@ class Sender:
         self._settings = settings
         self._client = client if client is not None else ReadyBodyClient(settings)
         self._policy = policy or RetryPolicy()
-        self._budget = budget
+        self._control = control or WriteControl()
+        self._most_connections = connections
         self._stop = cancelled or threading.Event()
-        self._failed = threading.Event()
+        # Guards all that follows; the two conditions are for idle threads and for `put`.
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(connections, thread_name_prefix="sender")
-        # One batch waiting a connection keeps the threads busy; more would only hold memory.
-        self._slots = threading.BoundedSemaphore(2 * connections)
+        self._has_work, self._has_room = threading.Condition(self._lock), threading.Condition(self._lock)
+        # One thread at a time waits for the rate, so that the others see what is due when their turn comes.
+        self._turn = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._n_idle = self._n_sending = 0
+        self._ready: deque[Batch] = deque()
+        self._later: list[tuple[float, int, Batch]] = []
+        self._numbers = itertools.count()
+        self._n_batches = self._n_bytes = 0
+        self._closing = self._failed = False
         self._batch: list[EncodedItem] = []
-        self._batch_bytes = 0
-        self._wcu_per_item = 1.0
-        self._under_way: dict[int, Metrics] = {}
+        self._batch_bytes = self._batch_units = 0
         self._left: list[tuple[str, str]] = []
         self._errors: list[HazardStoreError] = []
 
@@ -103,7 +132,7 @@ class Sender:
             self.close()
         else:
             # The block failed for a reason of its own: stop what is under way and let that reason through.
-            self._failed.set()
+            self._failed = True
             self._shut_down()
 
     def put(self, item: EncodedItem) -> None:
@@ -114,14 +143,14 @@ class Sender:
         HazardStoreError
             If a batch has already failed for good: there is no sense in encoding more.
         """
-        if self._batch and self._batch_bytes + len(item.body) > MAX_BATCH_BYTES:
+        n_bytes, units = len(item.body) + 1, item_units(item)
+        if self._batch and (self._batch_bytes + n_bytes > MAX_BATCH_BYTES or self._is_enough(units)):
             self._submit()
         self._batch.append(item)
-        self._batch_bytes += len(item.body) + 1
+        self._batch_bytes += n_bytes
+        self._batch_units += units
         if len(self._batch) == MAX_BATCH_ITEMS:
             self._submit()
-            if self._failed.is_set():
-                self.close()
 
     def close(self) -> None:
         """Send the rest, wait for every acknowledgement, and raise if one is missing.
@@ -133,131 +162,202 @@ class Sender:
         StorageError
             When DynamoDB refused a batch: the first refusal.
         """
-        if self._batch:
+        if self._batch and not self._failed:
             self._submit()
         self._shut_down()
-        if self._errors:
-            first = self._errors[0]
-            if isinstance(first, UnacknowledgedError):
-                raise UnacknowledgedError(f"{len(self._left):,} items were not acknowledged: {first}", self._left)
-            raise first
+        self._raise_if_left()
 
     def so_far(self) -> Metrics:
-        """What was acknowledged, retried and throttled until now, batches that are under way included.
-
-        Times and latencies are left out: they stand in `metrics`, which is whole once ``close`` returned.
-        """
+        """What was acknowledged, retried and throttled until now."""
         with self._lock:
-            counted = [self.metrics, *self._under_way.values()]
-            return Metrics(
-                items=sum(one.items for one in counted),
-                wcu=sum(one.wcu for one in counted),
-                retries=sum(one.retries for one in counted),
-                throttles=sum(one.throttles for one in counted),
-            )
+            return replace(self.metrics, latency_buckets=dict(self.metrics.latency_buckets))
+
+    def _raise_if_left(self) -> None:
+        if not self._left and not self._errors:
+            return
+        first = self._errors[0] if self._errors else self._unacknowledged((), "the write was cancelled")
+        if isinstance(first, UnacknowledgedError):
+            raise UnacknowledgedError(f"{len(self._left):,} items were not acknowledged: {first}", self._left)
+        raise first
 
     def _shut_down(self) -> None:
-        self._pool.shutdown(wait=True)
+        with self._lock:
+            self._closing = True
+            self._has_work.notify_all()
+        for thread in self._threads:
+            thread.join()
         self._client.close()
+        # Threads end before their work is done only when there is no sense in it any more.
+        unsent = [*self._ready, *(batch for _, _, batch in self._later)]
+        self._left += [key for batch in unsent for key in batch.items]
+        self._left += [(item.hash_key, item.range_key) for item in self._batch]
+        self._ready.clear()
+        self._later.clear()
+        self._batch = []
+
+    def _is_enough(self, units: int) -> bool:
+        """Whether the batch would be too much of the budget with so many units more."""
+        rate = self._control.rate
+        budget = rate.budget_wcu_per_sec
+        return budget is not None and rate.wcu_of(self._batch_units + units) > MAX_BATCH_BUDGET_SECS * budget
 
     def _submit(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        self._slots.acquire()
-        future: Future[None] = self._pool.submit(self._deliver, batch)
-        future.add_done_callback(lambda _: self._slots.release())
-
-    def _deliver(self, batch: list[EncodedItem]) -> None:
-        """Write one batch; whatever happens, its items end acknowledged or in `_left`."""
-        started = time.monotonic()
-        spent = Metrics()
+        batch = Batch({(item.hash_key, item.range_key): item for item in self._batch}, self._batch_bytes)
         with self._lock:
-            self._under_way[id(spent)] = spent
-        error: HazardStoreError | None = None
-        try:
-            self._send_until_done(batch, spent)
-        except HazardStoreError as exc:
-            error = exc
-        except Exception as exc:  # a thread's exception would be lost in its future
-            error = to_storage_error(exc, self._settings, self._table)
-        spent.writing_secs = time.monotonic() - started
-        with self._lock:
-            del self._under_way[id(spent)]
-            self.metrics.add(spent)
-            if error is not None:
-                self._errors.append(error)
-                if isinstance(error, UnacknowledgedError):
-                    self._left += error.keys
-                else:
-                    self._left += [(item.hash_key, item.range_key) for item in batch]
-                self._failed.set()
+            while not self._has_ended() and self._is_full(batch.n_bytes):
+                self._has_room.wait(_POLL_SECS)
+            self._batch, self._batch_bytes, self._batch_units = [], 0, 0
+            self._ready.append(batch)
+            self._n_batches += 1
+            self._n_bytes += batch.n_bytes
+            if self._n_idle:
+                self._has_work.notify()
+            elif len(self._threads) < self._connections() and not self._has_ended():
+                thread = threading.Thread(target=self._work, name=f"sender {len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            has_ended = self._has_ended()
+        if has_ended and not self._closing:
+            self._shut_down()
+            self._raise_if_left()
 
-    def _send_until_done(self, batch: list[EncodedItem], spent: Metrics) -> None:
-        pending = {(item.hash_key, item.range_key): item for item in batch}
-        attempt = 0
-        deadline = time.monotonic() + self._policy.deadline_secs
-        last_fault = "cancelled"
-        while pending:
-            if self._stop.is_set() or self._failed.is_set():
-                raise self._unacknowledged(pending, "another batch failed or the write was cancelled")
-            if attempt:
-                if time.monotonic() >= deadline:
-                    raise self._unacknowledged(
-                        pending, f"no progress for {self._policy.deadline_secs:g} s, last: {last_fault}"
-                    )
-                self._stop.wait(self._policy.delay_secs(attempt))
-                spent.retries += 1
-            if self._budget is not None:
-                self._budget.take(self._wcu_per_item * len(pending))
-            attempt += 1
-            spent.requests += 1
-            sent_at = time.monotonic()
+    def _connections(self) -> int:
+        wanted = self._control.concurrency.connections
+        return wanted if self._most_connections is None else min(wanted, self._most_connections)
+
+    def _has_ended(self) -> bool:
+        return self._failed or self._stop.is_set()
+
+    def _is_full(self, n_bytes: int) -> bool:
+        return self._n_batches > 0 and (
+            self._n_batches >= BATCHES_PER_CONNECTION * self._connections()
+            or self._n_bytes + n_bytes > MAX_BYTES_UNDER_WAY
+        )
+
+    def _work(self) -> None:
+        """Send batches until all are done or there is no sense in it."""
+        while (batch := self._next()) is not None:
             try:
-                answer = self._client.batch_write(items_to_body(self._table, pending.values()))
-            except REQUEST_ERRORS as exc:
-                fault = classify(exc)
-                if not fault.is_retryable:
-                    raise to_storage_error(exc, self._settings, self._table) from exc
-                spent.throttles += fault is Fault.THROTTLED
-                last_fault = " ".join(str(exc).split())
-                continue
-            finally:
-                spent.observe_latency(time.monotonic() - sent_at)
-            left = self._unprocessed(answer, pending)
-            self._count(answer, [item for key, item in pending.items() if key not in left], spent)
-            if left:
-                spent.throttles += 1
-                last_fault = f"{len(left)} unprocessed items"
-                if len(left) < len(pending):
-                    deadline = time.monotonic() + self._policy.deadline_secs
-            pending = left
+                self._send(batch)
+            except _CancelledError:
+                self._put_back(batch)
+            except HazardStoreError as exc:
+                self._fail(batch, exc)
+            except Exception as exc:  # a thread's exception would be lost with it
+                self._fail(batch, to_storage_error(exc, self._settings, self._table))
 
-    def _unprocessed(
-        self, answer: dict[str, Any], pending: dict[tuple[str, str], EncodedItem]
-    ) -> dict[tuple[str, str], EncodedItem]:
-        """Find which of the pending items an answer gives back, by their keys."""
-        if "UnprocessedItems" not in answer:
-            # DynamoDB always says what it did not write, if only that it is nothing.
-            return dict(pending)
-        entries = answer["UnprocessedItems"].get(self._table, [])
-        by_values = {frozenset(key): key for key in pending}
-        left = {}
-        for entry in entries:
-            texts = {v["S"] for v in entry["PutRequest"]["Item"].values() if "S" in v}
-            key = next((key for values, key in by_values.items() if values <= texts), None)
-            if key is None:
-                # An item that we did not send: nothing in the batch can be trusted as written.
-                return dict(pending)
-            left[key] = pending[key]
-        return left
+    def _next(self) -> Batch | None:
+        """Wait for a batch to send: one whose delay is over, or else a fresh one."""
+        with self._lock:
+            while not self._has_ended():
+                now = time.monotonic()
+                wait_secs = _POLL_SECS
+                if self._n_sending < self._connections():
+                    if self._later and self._later[0][0] <= now:
+                        self._n_sending += 1
+                        return heapq.heappop(self._later)[2]
+                    if self._ready:
+                        self._n_sending += 1
+                        return self._ready.popleft()
+                    if self._closing and not self._n_batches:
+                        break
+                    if self._later:
+                        wait_secs = min(wait_secs, self._later[0][0] - now)
+                self._n_idle += 1
+                self._has_work.wait(wait_secs)
+                self._n_idle -= 1
+        return None
 
-    def _count(self, answer: dict[str, Any], written: list[EncodedItem], spent: Metrics) -> None:
-        wcu = sum(float(c.get("CapacityUnits", 0.0)) for c in answer.get("ConsumedCapacity", []))
-        spent.items += len(written)
-        spent.item_bytes += sum(len(item.body) for item in written)
-        spent.wcu += wcu
-        if written and wcu:
-            # What the last batch cost an item is the best guess for what the next one will.
-            self._wcu_per_item = wcu / len(written)
+    def _sleep(self, secs: float) -> None:
+        """Sleep for the rate controller; a batch that waits when the write ends is not sent any more."""
+        end = time.monotonic() + secs
+        while (left := end - time.monotonic()) > 0:
+            if self._failed or self._stop.wait(min(left, _POLL_SECS)):
+                raise _CancelledError
 
-    def _unacknowledged(self, pending: dict[tuple[str, str], EncodedItem], why: str) -> UnacknowledgedError:
+    def _send(self, batch: Batch) -> None:
+        """Send a batch once; it ends acknowledged, queued for another time, or failed."""
+        control = self._control
+        charged = control.rate.wcu_of(sum(map(item_units, batch.items.values())))
+        with self._turn:
+            control.rate.take(charged, self._sleep)
+        if self._has_ended():
+            raise _CancelledError
+        spent = Metrics()
+        began = time.monotonic()
+        with self._lock:
+            self.metrics.requests += 1
+            self.metrics.retries += batch.is_retry
+        if not batch.is_retry:
+            batch.is_retry, batch.deadline = True, began + self._policy.deadline_secs
+        cpu_began = time.thread_time()
+        written: list[EncodedItem] = []
+        consumed: float | None = None
+        try:
+            answer = self._client.batch_write(items_to_body(self._table, batch.items.values()))
+            left = unprocessed(answer, self._table, batch.items)
+            written = [item for key, item in batch.items.items() if key not in left]
+            consumed = sum(float(c.get("CapacityUnits", 0.0)) for c in answer.get("ConsumedCapacity", []))
+            spent.throttles = int(bool(left))
+            fault_text = f"{len(left)} unprocessed items"
+        except REQUEST_ERRORS as exc:
+            fault = classify(exc)
+            if not fault.is_retryable:
+                raise to_storage_error(exc, self._settings, self._table) from exc
+            left = batch.items
+            spent.throttles = int(fault is Fault.THROTTLED)
+            fault_text = " ".join(str(exc).split())
+        ended = time.monotonic()
+        spent.writing_secs = ended - began
+        spent.observe_latency(ended - began)
+        spent.items = len(written)
+        spent.item_bytes = sum(len(item.body) for item in written)
+        spent.wcu = consumed or 0.0
+        control.rate.settle(charged, consumed, sum(map(item_units, written)), bool(spent.throttles))
+        if consumed is not None:
+            control.concurrency.observe(ended - began, time.thread_time() - cpu_began)
+        self._settle(batch, left, spent, fault_text)
+
+    def _settle(self, batch: Batch, left: dict[tuple[str, str], EncodedItem], spent: Metrics, fault_text: str) -> None:
+        """Count what a request did, and queue what it left behind."""
+        now = time.monotonic()
+        if len(left) < len(batch.items):
+            batch.deadline = now + self._policy.deadline_secs
+            batch.failures = 0
+        batch.items = left
+        with self._lock:
+            self.metrics.add(spent)
+            if left and now >= batch.deadline:
+                error = f"no progress for {self._policy.deadline_secs:g} s, last: {fault_text}"
+            else:
+                error = None
+                self._n_sending -= 1
+                if left:
+                    batch.failures += 1
+                    due = min(now + self._policy.delay_secs(batch.failures), batch.deadline)
+                    heapq.heappush(self._later, (due, next(self._numbers), batch))
+                else:
+                    self._n_batches -= 1
+                    self._n_bytes -= batch.n_bytes
+                    self._has_room.notify()
+                    if self._closing and not self._n_batches:
+                        self._has_work.notify_all()
+        if error is not None:
+            raise self._unacknowledged(left, error)
+
+    def _put_back(self, batch: Batch) -> None:
+        with self._lock:
+            self._n_sending -= 1
+            self._ready.append(batch)
+
+    def _fail(self, batch: Batch, error: HazardStoreError) -> None:
+        with self._lock:
+            self._n_sending -= 1
+            self._failed = True
+            self._errors.append(error)
+            self._left += batch.items
+            self._has_work.notify_all()
+            self._has_room.notify()
+
+    def _unacknowledged(self, pending: Iterable[tuple[str, str]], why: str) -> UnacknowledgedError:
         return UnacknowledgedError(f"{why} (table {self._table})", list(pending))

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hazard_store.errors import UsageError
-from hazard_store.planning import ITEMS_PER_CHUNK, Block, Chunk, plan_chunks, select_chunks, split_into_blocks
+from hazard_store.planning import (
+    ITEMS_PER_CHUNK,
+    Block,
+    Chunk,
+    plan_chunks,
+    select_chunks,
+    split_into_blocks,
+    spread_chunks,
+)
 
 
 @given(n_sites=st.integers(1, 3_000), n_stats=st.integers(0, 12), n_rlzs=st.integers(0, 20_000))
@@ -38,6 +46,23 @@ def test_blocks_cover_every_curve_once_in_file_order(
     assert covered == [(s, k) for s in range(start, start + n_sites) for k in range(per_site)]
     for block in blocks:
         assert len(list(curves(block))) * curve_bytes <= max(block_bytes, curve_bytes)
+
+
+@given(n_sites=st.integers(1, 20_000), n_stats=st.integers(0, 5), n_rlzs=st.integers(0, 300))
+def test_chunks_are_handed_out_once_each_part_by_part(n_sites: int, n_stats: int, n_rlzs: int) -> None:
+    chunks = plan_chunks(n_sites, {"stats": n_stats, "realisations": n_rlzs})
+    spread = spread_chunks(chunks)
+    assert sorted(spread) == sorted(chunks)
+    assert [c.part for c in spread] == [c.part for c in chunks]
+    assert spread_chunks(chunks) == spread
+
+
+@given(n_chunks=st.sampled_from([8, 16, 64]), at_once=st.sampled_from([2, 4]))
+def test_chunks_stored_at_once_lie_in_different_quarters(n_chunks: int, at_once: int) -> None:
+    spread = spread_chunks(plan_chunks(n_chunks * 500, {"realisations": 12}))
+    for first in range(0, n_chunks, at_once):
+        shares = {chunk.start * at_once // (n_chunks * 500) for chunk in spread[first : first + at_once]}
+        assert shares == set(range(at_once))
 
 
 PLAN = plan_chunks(1_001, {"stats": 4, "realisations": 12})

@@ -8,12 +8,16 @@ import botocore.exceptions as bc
 import orjson
 import pytest
 from botocore.parsers import ResponseParserError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hazard_store.errors import CredentialsError, StorageError, TableMissingError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import RetryPolicy
+from hazard_store.storage.rate import RateController, WcuBudget, WriteControl
 from hazard_store.storage.sender import MAX_BATCH_ITEMS, Sender
+from hazard_store.storage.spreading import spread
 
 TABLE = "T-TEST"
 FAST = RetryPolicy(base_delay_secs=0.0001, max_delay_secs=0.001, deadline_secs=0.3)
@@ -75,9 +79,20 @@ class ScriptedClient:
         pass
 
 
+class Unpaced(RateController):
+    """Lets everything through at once."""
+
+    def take(self, wcu: float, sleep: object = None) -> None:
+        pass
+
+
+def unpaced() -> WriteControl:
+    return WriteControl(rate=Unpaced())
+
+
 def send(client: ScriptedClient, count: int, **options: Any) -> Sender:
-    options = {"policy": FAST, "connections": 1} | options
-    with Sender(TABLE, Settings(), client=client, **options) as sender:
+    chosen: dict[str, Any] = {"policy": FAST, "connections": 1, "control": unpaced()} | options
+    with Sender(TABLE, Settings(), client=client, **chosen) as sender:
         for item in items(count):
             sender.put(item)
     return sender
@@ -101,12 +116,12 @@ def test_what_is_under_way_can_be_seen_while_it_waits() -> None:
         return accept(entries)
 
     client = ScriptedClient([fail(client_error("ThrottlingException")), give_back(10), look])
-    with Sender(TABLE, Settings(), client=client, policy=FAST, connections=1) as sender:
-        for item in items(30):
+    with Sender(TABLE, Settings(), client=client, policy=FAST, connections=1, control=unpaced()) as sender:
+        for item in items(25):
             sender.put(item)
     assert [(m.items, m.wcu, m.retries, m.throttles) for m in seen] == [(15, 30.0, 2, 2)]
     after = sender.so_far()
-    assert (after.items, after.wcu, after.throttles) == (30, 60.0, 2) == (30, sender.metrics.wcu, 2)
+    assert (after.items, after.wcu, after.throttles) == (25, 50.0, 2) == (25, sender.metrics.wcu, 2)
 
 
 @pytest.mark.parametrize("count", [1, 24, 25, 26, 1_000])
@@ -187,3 +202,45 @@ def test_an_error_of_the_caller_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail_while_sending()
+
+
+def test_what_a_batch_leaves_behind_does_not_hold_up_the_others() -> None:
+    class Slow(RetryPolicy):
+        def delay_secs(self, attempt: int) -> float:
+            return 0.2
+
+    order: list[str] = []
+
+    def note(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        order.append(entries[0]["PutRequest"]["Item"]["r"]["S"])
+        return accept(entries)
+
+    client = ScriptedClient([give_back(3)], forever=note)
+    metrics = send(client, 75, policy=Slow()).metrics
+    assert order == ["r25", "r50", "r0"]
+    assert (metrics.items, metrics.requests, metrics.retries) == (75, 4, 1)
+    assert len(client.stored) == 75
+
+
+def test_under_a_small_budget_batches_are_small() -> None:
+    control = WriteControl(rate=Unpaced(WcuBudget(40.0)))
+    client = ScriptedClient(
+        forever=lambda entries: accept(entries) | {"ConsumedCapacity": [{"CapacityUnits": float(len(entries))}]}
+    )
+    # An item is taken for one unit, and a batch for at most 0.15 s of the budget: 6 units.
+    assert send(client, 60, control=control).metrics.requests == 10
+
+
+@given(
+    keys=st.lists(st.sampled_from("abc"), max_size=60),
+    body_bytes=st.integers(0, 3),
+    window_bytes=st.integers(1, 200),
+)
+def test_items_are_spread_over_hash_keys_and_none_is_lost(keys: list[str], body_bytes: int, window_bytes: int) -> None:
+    given_items = [EncodedItem(key, str(i), b"x" * body_bytes) for i, key in enumerate(keys)]
+    spread_items = list(spread(given_items, window_bytes))
+    assert sorted(spread_items) == sorted(given_items)
+    whole = list(spread(given_items))
+    for i, item in enumerate(whole[1:]):
+        # An item follows one of its own hash key only where no other one is left.
+        assert item.hash_key != whole[i].hash_key or {left.hash_key for left in whole[i:]} == {item.hash_key}

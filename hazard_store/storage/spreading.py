@@ -1,0 +1,39 @@
+"""The order of writes: items of one hash key do not follow each other, where there are more hash keys.
+
+One hash key may be held to 1,000 WCU/s. A file's neighbours are neighbours on the map, and by location have one hash
+key: in the file's order a batch would be of one hash key, while all others rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hazard_store.layouts.items import EncodedItem
+
+# So many bytes of items are held to be interleaved: a block of packed items, some dozen sites of `list` items.
+WINDOW_BYTES = 8 * 1024 * 1024
+
+
+def spread(items: Iterable[EncodedItem], window_bytes: int = WINDOW_BYTES) -> Iterator[EncodedItem]:
+    """Interleave items by hash key: the first of each, then the second of each, and so on.
+
+    >>> [i.hash_key + i.range_key for i in spread(EncodedItem(*pair, b"") for pair in ["a1", "a2", "b1", "c1", "a3"])]
+    ['a1', 'b1', 'c1', 'a2', 'a3']
+    """
+    by_key: dict[str, list[EncodedItem]] = {}
+    n_bytes = 0
+    for item in items:
+        by_key.setdefault(item.hash_key, []).append(item)
+        n_bytes += len(item.body)
+        if n_bytes >= window_bytes:
+            yield from _in_turns(by_key)
+            by_key, n_bytes = {}, 0
+    yield from _in_turns(by_key)
+
+
+def _in_turns(by_key: dict[str, list[EncodedItem]]) -> Iterator[EncodedItem]:
+    queues = [list(reversed(items)) for items in by_key.values()]
+    while queues:
+        for queue in queues:
+            yield queue.pop()
+        queues = [queue for queue in queues if queue]

@@ -1,0 +1,232 @@
+"""The rate controller against a simulated table: a token bucket, several processes, and a clock that is told."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hazard_store.storage import rate
+from hazard_store.storage.concurrency import MIN_CONNECTIONS, Concurrency, connections_for
+from hazard_store.storage.connection import MAX_CONNECTIONS
+from hazard_store.storage.rate import CATCH_UP_SECS, Controls, RateController, WcuBudget
+
+ITEMS = 25
+LATENCY_SECS = 0.008
+
+
+class _Wait(Exception):
+    """What `take` would sleep for."""
+
+
+@dataclass
+class Simulation:
+    """Some processes, each with a controller, that write batches as fast as these let them.
+
+    `capacity` gives the table's WCU/s at a moment; what it does not use it keeps for a second.
+    """
+
+    capacity: Callable[[float], float]
+    workers: int
+    wcu_per_item: float = 2.0
+    max_wcu: float | None = None
+    now: float = 0.0
+    sent: list[tuple[float, float]] = field(default_factory=list)  # when, and how many units were written
+    requests: int = 0
+    throttled: int = 0
+
+    def run(self, secs: float) -> Simulation:
+        budgets = [
+            WcuBudget(self.max_wcu / self.workers, self._clock) if self.max_wcu else None for _ in range(self.workers)
+        ]
+        self.controllers = [RateController(budget, self._clock) for budget in budgets]
+        self.tokens, self.filled_at = self.capacity(0.0), 0.0
+        left: list[list[tuple[float, int]]] = [[] for _ in range(self.workers)]
+        chances, number = random.Random(1), itertools.count()
+        events: list[tuple[float, int, str, int, int, float]] = []
+
+        def then(secs: float, what: str, worker: int, items: int = 0, charged: float = 0.0) -> None:
+            heapq.heappush(events, (self.now + secs, next(number), what, worker, items, charged))
+
+        for worker in range(self.workers):
+            then(0.3 * worker, "begin", worker)
+        while events[0][0] < secs:
+            self.now, _, what, worker, items, charged = heapq.heappop(events)
+            controller = self.controllers[worker]
+            if what == "begin":
+                is_due = left[worker] and left[worker][0][0] <= self.now
+                then(0.0, "wait", worker, heapq.heappop(left[worker])[1] if is_due else ITEMS)
+            elif what == "wait":
+                # Twice the real units: the estimate before the first answer is too high.
+                charged = charged or controller.wcu_of(2 * self.wcu_per_item * items)
+                wait_secs = self._ask(controller, charged)
+                if wait_secs:
+                    then(wait_secs + chances.uniform(0, 0.002), "wait", worker, items, charged)
+                else:
+                    then(LATENCY_SECS * chances.lognormvariate(0, 0.3), "arrive", worker, items, charged)
+                    then(0.0, "begin", worker)
+            else:
+                written = self._store(items)
+                units = 2 * self.wcu_per_item * written
+                controller.settle(charged, written * self.wcu_per_item if written else None, units, written < items)
+                if written < items:
+                    heapq.heappush(left[worker], (self.now + chances.uniform(0, 0.1), items - written))
+        return self
+
+    def _clock(self) -> float:
+        return self.now
+
+    def _ask(self, controller: RateController, charged: float) -> float:
+        """Give 0.0 when the batch may go, or how long it has to wait."""
+        waits: list[float] = []
+
+        def sleep(secs: float) -> None:
+            waits.append(secs)
+            raise _Wait
+
+        # The pacer's turn, once taken, is not taken again while the batch waits for the budget.
+        if id(controller) not in self._paced:
+            try:
+                controller._pacer.take(charged, sleep)
+            except _Wait:
+                return waits[0]
+            self._paced.add(id(controller))
+        if controller._budget is not None:
+            try:
+                controller._budget.take(charged, sleep)
+            except _Wait:
+                return waits[0]
+        self._paced.discard(id(controller))
+        return 0.0
+
+    _paced: set[int] = field(default_factory=set)
+
+    def _store(self, items: int) -> int:
+        capacity = self.capacity(self.now)
+        self.tokens = min(capacity, self.tokens + (self.now - self.filled_at) * capacity)
+        self.filled_at = self.now
+        written = min(items, int(self.tokens / self.wcu_per_item))
+        self.tokens -= written * self.wcu_per_item
+        self.requests += 1
+        self.throttled += written < items
+        self.sent.append((self.now, written * self.wcu_per_item))
+        return written
+
+    def wcu_per_sec(self, start: float, stop: float) -> float:
+        return sum(wcu for at, wcu in self.sent if start <= at < stop) / (stop - start)
+
+    def largest_window_wcu(self, secs: float) -> float:
+        most = within = 0.0
+        first = 0
+        for at, wcu in self.sent:
+            within += wcu
+            while self.sent[first][0] <= at - secs:
+                within -= self.sent[first][1]
+                first += 1
+            most = max(most, within)
+        return most
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("capacity", [1_000.0, 4_000.0])
+def test_it_finds_the_capacity_and_stays_just_under_it(capacity: float, workers: int) -> None:
+    seen = Simulation(lambda now: capacity, workers).run(50.0)
+    assert seen.wcu_per_sec(10.0, 50.0) >= 0.95 * capacity
+    # By location, where a table gives 4,000. Many workers on one partition are throttled once each to share it.
+    assert seen.throttled / seen.requests < (0.02 if capacity > 1_000 else 0.06)
+
+
+def test_it_starts_fast() -> None:
+    assert Simulation(lambda now: 4_000.0, 1).run(6.0).wcu_per_sec(4.0, 6.0) > 3_500
+
+
+def test_it_recovers_when_the_capacity_falls_to_a_quarter_and_comes_back() -> None:
+    seen = Simulation(lambda now: 1_000.0 if 20 <= now < 40 else 4_000.0, 1).run(80.0)
+    assert seen.wcu_per_sec(25.0, 40.0) >= 0.9 * 1_000
+    assert seen.wcu_per_sec(55.0, 80.0) >= 0.95 * 4_000
+    assert seen.throttled / seen.requests < 0.03
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_budget_is_held_in_any_five_seconds(workers: int) -> None:
+    seen = Simulation(lambda now: 4_000.0, workers, max_wcu=1_500.0).run(30.0)
+    assert seen.largest_window_wcu(5.0) <= 1.05 * 5 * 1_500
+    assert seen.wcu_per_sec(10.0, 30.0) >= 0.97 * 1_500
+    assert seen.throttled == 0
+
+
+def test_without_use_the_rate_does_not_grow() -> None:
+    now = 0.0
+    controller = RateController(clock=lambda: now, sleep=lambda secs: None)
+    for _ in range(100):
+        now += 0.5
+        controller.settle(50.0, 50.0, 50.0, throttled=False)
+    assert controller.wcu_per_sec == rate.START_WCU_PER_SEC
+
+
+def test_the_cost_of_items_is_learned() -> None:
+    controller = RateController()
+    assert controller.wcu_of(50.0) == 50.0
+    for _ in range(30):
+        controller.settle(50.0, 40.0, 50.0, throttled=False)
+    assert controller.wcu_of(50.0) == pytest.approx(40.0, rel=0.01)
+
+
+@given(
+    wcu_per_sec=st.floats(1.0, 10_000.0),
+    batches=st.lists(st.tuples(st.floats(0.0, 2.0), st.floats(0.1, 300.0)), min_size=1, max_size=60),
+)
+def test_over_any_time_a_budget_lets_its_rate_and_one_batch_through(
+    wcu_per_sec: float, batches: list[tuple[float, float]]
+) -> None:
+    now = 0.0
+
+    def sleep(secs: float) -> None:
+        nonlocal now
+        now += secs
+
+    budget = WcuBudget(wcu_per_sec, clock=lambda: now, sleep=sleep)
+    taken = []
+    for idle_secs, wcu in batches:
+        now += idle_secs
+        budget.take(wcu)
+        taken.append((now, wcu))
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            span = taken[last][0] - taken[first][0]
+            before_the_last = sum(wcu for _, wcu in taken[first:last])
+            assert before_the_last <= wcu_per_sec * (span + CATCH_UP_SECS) * 1.001 + 1e-3
+
+
+def test_a_run_shares_its_budget_among_tables_and_takes_over_what_others_leave() -> None:
+    controls = Controls()
+    stats, rlzs = (controls.of("run", table, 1_200.0, 4) for table in ("stats", "rlzs"))
+    assert controls.of("run", "stats", 1_200.0, 4) is stats
+    assert stats is not rlzs
+    controls.share("run", 2)
+    controls.share("run", 3)
+    controls.share("another", 1)
+    assert stats.rate.budget_wcu_per_sec == rlzs.rate.budget_wcu_per_sec == 600.0
+    assert controls.of("free", "stats", None, 4).rate.budget_wcu_per_sec is None
+
+
+@given(latency_secs=st.floats(1e-4, 10.0), cpu_secs=st.floats(0.0, 0.1))
+def test_connections_follow_latency_within_bounds(latency_secs: float, cpu_secs: float) -> None:
+    assert MIN_CONNECTIONS <= connections_for(latency_secs, cpu_secs) <= MAX_CONNECTIONS
+    assert connections_for(2 * latency_secs, cpu_secs) >= connections_for(latency_secs, cpu_secs)
+
+
+def test_connections_are_found_from_the_requests() -> None:
+    found = {}
+    for latency_secs in (0.005, 0.050):
+        concurrency = Concurrency()
+        for _ in range(200):
+            concurrency.observe(latency_secs, 0.0015)
+        found[latency_secs] = concurrency.connections
+    assert found == {0.005: 5, 0.050: MAX_CONNECTIONS}
