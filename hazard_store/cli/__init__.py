@@ -17,6 +17,7 @@ from hazard_store.cli.entry import CONTEXT_SETTINGS, run
 from hazard_store.cli.inspecting import inspect
 from hazard_store.cli.notifying import notify_batch
 from hazard_store.cli.options import example
+from hazard_store.cli.planning import plan
 from hazard_store.cli.plotting import plot
 from hazard_store.cli.reading import get, meta
 from hazard_store.cli.rerunning import rerun
@@ -51,7 +52,7 @@ def app(context: click.Context) -> None:
         raise click.UsageError(f"name a command: {', '.join(sorted(app.commands))}", context)
 
 
-for _command in (tables, inspect, store, status, rerun, verify, delete, get, meta, plot, notify_batch):
+for _command in (tables, inspect, plan, store, status, rerun, verify, delete, get, meta, plot, notify_batch):
     app.add_command(_command)
 
 

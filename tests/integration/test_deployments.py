@@ -39,6 +39,7 @@ NAMES = {
     "rerun-failed-chunks",
     "verify-hazard",
     "delete-hazard",
+    "benchmark-layouts",
 }
 CUSTOM = "custom_ids.hdf5"
 FAILED_CHUNK = "realisations:00000-00005"

@@ -1,0 +1,198 @@
+"""How long a store would take: the chunks of a plan on some workers, under the limits of the database they write to.
+
+Arithmetic only. Each chunk goes as fast as its worker, its connections and its share of the write budget let it; chunks
+that run at the same time share what the tables and the machine have. The slowest of these decides at each moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hazard_store.names import CurvePart
+
+WORKER_CPU = "worker CPU"
+MACHINE_CPU = "CPU of this machine, which the database shares"
+LATENCY = "latency"
+BUDGET = "--max-wcu"
+PARTITION = "partition limit"
+TABLE = "table limit"
+START_UP = "start-up"
+
+# Tasks a worker above which distributed lets those of one name wait (its `is_rootish`).
+QUEUED_ABOVE = 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a database takes a write for, and what it allows.
+
+    Parameters
+    ----------
+    request_latency_secs : float
+        Of one ``BatchWriteItem``; the connections of a worker wait side by side.
+    item_cpu_secs, number_cpu_secs : float
+        Processor time of the database for an item and for each number in it, where it runs on this machine.
+    partition_wcu, table_wcu : float, optional
+        Write units a second of one hash key and of one table; None without a limit.
+    """
+
+    name: str
+    request_latency_secs: float
+    item_cpu_secs: float = 0.0
+    number_cpu_secs: float = 0.0
+    partition_wcu: float | None = None
+    table_wcu: float | None = None
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether it takes processor time from the workers."""
+        return self.item_cpu_secs > 0
+
+
+# A batch of 25 items takes DynamoDB some 10 to 50 ms (storage/connection.py); the limits are AWS's: 1,000 WCU/s for
+# what one partition holds, and 40,000 as the default quota of a table. A new table on demand begins with 4,000.
+AWS = Target("AWS", request_latency_secs=0.03, partition_wcu=1_000.0, table_wcu=40_000.0)
+
+# DynamoDB Local's processor time, once Java has compiled itself: 0.36 ms an item of 2.5 KB with one binary attribute,
+# 11.2 ms one with 2,376 numbers in lists (psutil, 12,800 and 1,280 items, two cores, 2026-11). It limits nothing else.
+LOCAL = Target(
+    "DynamoDB Local on this machine", request_latency_secs=0.005, item_cpu_secs=0.36e-3, number_cpu_secs=4.6e-6
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What storing one chunk takes in one layout.
+
+    Parameters
+    ----------
+    worker_cpu_secs : float
+        Reading, encoding, framing, signing and sending, all in one process.
+    database_cpu_secs : float
+        Of a database on the same machine.
+    largest_key_wcu : float
+        Write units of the hash key that gets most of them.
+    overhead_secs : float
+        Of the task, whatever its size: the task's own, and its entries in the ledger.
+    """
+
+    part: CurvePart
+    wcu: float
+    requests: int
+    worker_cpu_secs: float
+    database_cpu_secs: float
+    largest_key_wcu: float
+    overhead_secs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run writes, and what it spends most of that time waiting for."""
+
+    seconds: float
+    bound_by: str
+
+
+class _Running:
+    """A chunk under way: what part of it is left, and how fast it would go alone, in parts a second."""
+
+    def __init__(self, work: Work, alone_secs: float, bound_by: str) -> None:
+        self.work = work
+        self.left = 1.0
+        self.speed = self.alone = 1.0 / alone_secs
+        self.bound_by = bound_by
+
+
+def pace(
+    works: Sequence[Work], target: Target, *, workers: int, cores: int, connections: int, max_wcu: float | None = None
+) -> Pace:
+    """Let the chunks run, each on the worker that Dask gives it to.
+
+    Parameters
+    ----------
+    cores : int
+        Of the machine on which the workers are.
+    connections : int
+        Requests that a worker has under way.
+    max_wcu : float, optional
+        Write units a second of the whole run, split evenly among the workers.
+    """
+    queues, shared = _queues(works, workers)
+    busy: dict[int, _Running] = {}
+    waited_for: Counter[str] = Counter()
+    now = 0.0
+    while any(queues) or shared or busy:
+        for worker, queue in enumerate(queues):
+            if worker not in busy and (queue or shared):
+                work = (queue or shared).popleft()
+                busy[worker] = _start(work, target, connections, max_wcu / workers if max_wcu else None)
+        running = list(busy.values())
+        _share(running, target, cores)
+        step = min(one.left / one.speed for one in running)
+        now += step
+        for one in running:
+            one.left -= step * one.speed
+            waited_for[one.bound_by] += step  # type: ignore[assignment]
+        # What rounding leaves of a chunk is none of it.
+        busy = {worker: one for worker, one in busy.items() if one.left > 1e-9}
+    return Pace(now, max(waited_for, key=lambda name: waited_for[name], default=START_UP))
+
+
+def _queues(works: Sequence[Work], workers: int) -> tuple[list[deque[Work]], deque[Work]]:
+    """Divide chunks as Dask's scheduler does: into what each worker has to do, and what goes to whoever is free first.
+
+    Tasks of one name that are more than two a worker wait at the scheduler. Fewer are given to the workers at once,
+    each to the one that has the fewest; of these, none moves to a worker that falls idle (tried with distributed
+    2026.8). The meta and the first chunk come before any but the first worker is there.
+    """
+    number_of = Counter(work.part for work in works)
+    queues: list[deque[Work]] = [deque() for _ in range(workers)]
+    shared: deque[Work] = deque()
+    given = [0] * workers
+    for number, work in enumerate(works):
+        if number_of[work.part] > QUEUED_ABOVE * workers:
+            shared.append(work)
+            continue
+        worker = given.index(min(given)) if number else 0
+        # The meta stands before the first chunk.
+        given[worker] += 1 if number else 2
+        queues[worker].append(work)
+    return queues, shared
+
+
+def _start(work: Work, target: Target, connections: int, budget: float | None) -> _Running:
+    alone = {
+        WORKER_CPU: work.worker_cpu_secs,
+        LATENCY: work.requests * target.request_latency_secs / connections,
+        PARTITION: work.largest_key_wcu / target.partition_wcu if target.partition_wcu else 0.0,
+        BUDGET: work.wcu / budget if budget else 0.0,
+    }
+    bound_by = max(alone, key=lambda name: alone[name])
+    return _Running(work, alone[bound_by] + work.overhead_secs, bound_by)
+
+
+def _share(running: list[_Running], target: Target, cores: int) -> None:
+    """Slow down the chunks that would together take more than there is."""
+    for one in running:
+        one.speed = one.alone
+        # What a chunk waits for alone was found when it started; only sharing changes.
+        one.bound_by = one.bound_by if one.bound_by not in (MACHINE_CPU, TABLE) else WORKER_CPU
+    for part in {one.work.part for one in running}:
+        mine = [one for one in running if one.work.part == part]
+        _limit(mine, [one.work.wcu for one in mine], target.table_wcu, TABLE)
+        # Chunks of one hash key share its partition; by location, they share the bins that they have in common at most.
+        whole = [one for one in mine if one.work.largest_key_wcu >= one.work.wcu]
+        _limit(whole, [one.work.wcu for one in whole], target.partition_wcu, PARTITION)
+    cpu_secs = [one.work.worker_cpu_secs + one.work.database_cpu_secs for one in running]
+    _limit(running, cpu_secs, float(cores), MACHINE_CPU if target.is_on_this_machine else WORKER_CPU)
+
+
+def _limit(running: list[_Running], amounts: list[float], limit: float | None, name: str) -> None:
+    """Hold the sum of `amounts` a second down to `limit`."""
+    wanted = sum(one.speed * amount for one, amount in zip(running, amounts, strict=True))
+    if limit is not None and wanted > limit:
+        for one in running:
+            one.speed *= limit / wanted
+            one.bound_by = name
