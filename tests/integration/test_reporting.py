@@ -136,15 +136,13 @@ def test_a_slow_store_shows_where_it_is_and_what_it_was(
     write_calculation(tmp_path / "calc_1.hdf5", 80, n_imts=2, n_levels=5, with_stats=False)
     throttles = [(400, "ThrottlingException")] * 3
 
-    def slowly(operation: str, body: bytes) -> tuple[int, str] | None:
-        if operation != "BatchWriteItem":
-            return None
-        time.sleep(0.2)
-        return throttles.pop() if throttles else None
+    def at_first(operation: str, body: bytes) -> tuple[int, str] | None:
+        return throttles.pop() if throttles and operation == "BatchWriteItem" else None
 
-    proxy.rule = slowly
+    proxy.rule = at_first
     with watched(api, "NZ_slow/1") as seen:
-        report = run(StoreRequest(str(tmp_path / "calc_1.hdf5"), "NZ_slow/1"), "local", 1, Silent())
+        request = StoreRequest(str(tmp_path / "calc_1.hdf5"), "NZ_slow/1", max_wcu=90)
+        report = run(request, "local", 1, Silent())
     assert report.complete
     records = Ledger(tables).chunks("NZ_slow/1", PACKED)
     (chunk_id,) = (k for k in records if k != "meta")
@@ -229,11 +227,14 @@ def test_failed_chunks_are_named_with_what_mends_them(
     assert 0 < found["progress"]["data"] < 100
     assert "injected" in api.task_messages("NZ-FAILS")[failed[0]]
 
-    events = api.events("NZ-FAILS", len(report.outcomes))
+    events = api.events("NZ-FAILS", len(report.outcomes) + 1)
     wrong = [e["payload"] for e in events if e["event"] == "hazard.chunk.failed"]
     assert [(e["chunk"], e["part"]) for e in wrong] == [(failed[0], "realisations")]
     assert "injected" in wrong[0]["error"]
-    assert {e["event"] for e in events} == {"hazard.chunk.failed", "hazard.chunk.stored"}
+    (left,) = (e for e in events if e["event"] == "hazard.calculation.incomplete")
+    assert left["resource"]["hazard.run"] == "store"
+    assert (left["payload"]["encoding"], left["payload"]["chunks_failed"]) == ("list", failed)
+    assert {e["event"] for e in events} == {"hazard.chunk.failed", "hazard.chunk.stored", left["event"]}
 
     proxy.rule = lambda operation, body: None
     again = StoreRequest(str(data_dir / CUSTOM), **{**parameters, "chunks": tuple(map(ChunkId, parameters["chunks"]))})
