@@ -35,7 +35,6 @@ from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport
 from hazard_store.ledger import Ledger
 from hazard_store.names import Part
 from hazard_store.prices import usd_per_million_wcu
-from hazard_store.storage.metrics import Metrics
 
 # The UI's reader wants news every ten seconds; a query of the ledger and one request to the server cost some 30 ms.
 UPDATE_EVERY_SECS = 5.0
@@ -131,7 +130,7 @@ class Reporter:
             self._failed.append(outcome.chunk_id)
             self._emit(CHUNK_FAILED, payload | {"error": outcome.error[:MAX_EVENT_ERROR_CHARS]})
         else:
-            self._emit(CHUNK_STORED, payload | _figures(outcome.metrics))
+            self._emit(CHUNK_STORED, payload | outcome.metrics.figures())
 
     def end(self, report: StoreReport) -> None:
         """The run ended, and the ledger knows: the last of the progress, the artifacts, and the event."""
@@ -143,7 +142,7 @@ class Reporter:
                 {
                     "chunks": report.chunks,
                     "chunks_stored": len(report.outcomes),
-                    **_figures(totals),
+                    **totals.figures(),
                     "wcu_per_sec": artifacts.per_sec(totals.wcu, report.seconds),
                     "cost_usd": artifacts.cost_usd(totals.wcu, self._usd_per_million_wcu),
                 },
@@ -252,19 +251,3 @@ def _rerun_link(client: SyncPrefectClient, report: StoreReport) -> str | None:
     except ObjectNotFound:
         return None
     return prefilled_run_url(PREFECT_UI_URL.value() or "", deployment.id, artifacts.rerun_parameters(report))
-
-
-def _figures(metrics: Metrics) -> dict[str, Any]:
-    """Give what events say of a write, under the names of the ledger."""
-    return {
-        "items": metrics.items,
-        "item_bytes": metrics.item_bytes,
-        "wcu": metrics.wcu,
-        "seconds": metrics.seconds,
-        "items_per_sec": metrics.items_per_sec,
-        "requests": metrics.requests,
-        "retries": metrics.retries,
-        "throttles": metrics.throttles,
-        "latency_p50_secs": metrics.latency_secs(0.5),
-        "latency_p95_secs": metrics.latency_secs(0.95),
-    }

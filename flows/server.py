@@ -26,7 +26,10 @@ def some_server() -> Iterator[None]:
         PrefectServer.start(home=PREFECT_HOME.value()) as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),
     ):
-        yield
-        # Log lines and events go to the server in batches; the last ones must leave before it does.
-        APILogWorker.drain_all(timeout=10)
-        EventsWorker.drain_all(timeout=10)
+        try:
+            yield
+        finally:
+            # Log lines and events go to the server in batches. The last ones must leave before it does, after Ctrl-C as
+            # well: Prefect would try to reach it for a minute after it has gone.
+            APILogWorker.drain_all(timeout=10)
+            EventsWorker.drain_all(timeout=10)

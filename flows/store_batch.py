@@ -31,7 +31,7 @@ from hazard_store.batch.examination import ReaderOptions
 from hazard_store.batch.looking import Batch, Look
 from hazard_store.batch.naming import DEFAULT_TEMPLATE
 from hazard_store.batch.sorting import Finding, Wanted, counted
-from hazard_store.errors import HazardStoreError, LeaseHeldError, UsageError
+from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError, UsageError
 from hazard_store.layouts import layout_from_names
 from hazard_store.names import HazSolId, Part
 from hazard_store.settings import Settings
@@ -151,7 +151,7 @@ def _store_all(
             if finding.fate == "being written":
                 written.add(finding.file.path)
             if lost.is_set():
-                raise UsageError(f"another run of the batch {batch.folder} took over: that one stores the rest")
+                raise LeaseLostError(f"another run of the batch {batch.folder} took over: that one stores the rest")
 
 
 def _stored(look: Look, deployment: str, parameters: dict[str, Any]) -> Iterator[Finding]:

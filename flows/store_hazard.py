@@ -203,35 +203,26 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
         What the flow refused before any chunk was tried.
     """
     token = progress.current.set(listener)
-    interrupt: KeyboardInterrupt | None = None
-    result: Any = None
     try:
         with some_server():
-            try:
-                state: State[Any] = store_hazard(
-                    source=request.source,
-                    haz_sol_id=request.haz_sol_id,
-                    parts=list(request.parts) or None,
-                    encoding=request.encoding,
-                    partition=request.partition,
-                    cluster=cluster,
-                    workers=workers,
-                    max_wcu=request.max_wcu,
-                    sites=request.sites,
-                    parent=request.parent,
-                    trust_imt_order=request.trust_imt_order,
-                    chunks=list(request.chunks) or None,
-                    return_state=True,
-                )
-                result = state.result(raise_on_failure=False)
-            except KeyboardInterrupt as exc:
-                # A server of our own must end in order: with log lines still to send, Prefect would try to reach it
-                # for a minute after it has gone.
-                interrupt = exc
+            state: State[Any] = store_hazard(
+                source=request.source,
+                haz_sol_id=request.haz_sol_id,
+                parts=list(request.parts) or None,
+                encoding=request.encoding,
+                partition=request.partition,
+                cluster=cluster,
+                workers=workers,
+                max_wcu=request.max_wcu,
+                sites=request.sites,
+                parent=request.parent,
+                trust_imt_order=request.trust_imt_order,
+                chunks=list(request.chunks) or None,
+                return_state=True,
+            )
+            result: Any = state.result(raise_on_failure=False)
     finally:
         progress.current.reset(token)
-    if interrupt is not None:
-        raise interrupt
     outcome: Any = result.outcome if isinstance(result, RunFailedError) else result
     if isinstance(outcome, BaseException):
         raise outcome

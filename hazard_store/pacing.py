@@ -102,7 +102,7 @@ class _Running:
         self.work = work
         self.left = 1.0
         self.speed = self.alone = 1.0 / alone_secs
-        self.bound_by = bound_by
+        self.bound_by = self.alone_bound_by = bound_by
 
 
 def pace(
@@ -176,9 +176,8 @@ def _start(work: Work, target: Target, connections: int, budget: float | None) -
 def _share(running: list[_Running], target: Target, cores: int) -> None:
     """Slow down the chunks that would together take more than there is."""
     for one in running:
-        one.speed = one.alone
         # What a chunk waits for alone was found when it started; only sharing changes.
-        one.bound_by = one.bound_by if one.bound_by not in (MACHINE_CPU, TABLE) else WORKER_CPU
+        one.speed, one.bound_by = one.alone, one.alone_bound_by
     for part in {one.work.part for one in running}:
         mine = [one for one in running if one.work.part == part]
         _limit(mine, [one.work.wcu for one in mine], target.table_wcu, TABLE)

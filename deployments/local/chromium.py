@@ -13,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hazard_store.errors import LocalServiceError
-from hazard_store.local.fetch import NpmPackage, cache_dir, exclusive_lock, npm_pack, require_intact, unpack
+from hazard_store.local.npm import Announce, NpmPackage, fetched
 from hazard_store.local.tools import find_npm
 
 CHROMIUM_VARIABLE = "HAZARD_STORE_CHROMIUM"
@@ -29,8 +28,10 @@ INSTALL_REMEDY = (
     f"or name its program in {CHROMIUM_VARIABLE}"
 )
 
+_VERSION = "147.0.0"
+
 _PACKAGE = NpmPackage(
-    spec="@sparticuz/chromium@147.0.0",
+    spec=f"@sparticuz/chromium@{_VERSION}",
     megabytes=68,
     sha512="4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ==",
     folder=PurePosixPath("package/bin"),
@@ -68,7 +69,7 @@ class Chromium:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def ensure_chromium(announce: Callable[[str], None] | None = None) -> Chromium:
+def ensure_chromium(announce: Announce | None = None) -> Chromium:
     """Return a Chromium, fetching one first where that is possible and it is not there.
 
     `HAZARD_STORE_CHROMIUM` decides where it is set; then the fetched one, then one that is installed.
@@ -92,7 +93,7 @@ def ensure_chromium(announce: Callable[[str], None] | None = None) -> Chromium:
     installed = _installed()
     if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         try:
-            return _fetched(announce)
+            return _in_folder(fetched(_PACKAGE, f"chromium-{_VERSION}", announce, _prepared))
         except LocalServiceError:
             if installed is None:
                 raise
@@ -108,49 +109,23 @@ def _installed() -> Chromium | None:
     return Chromium(_INSTALLED_ON_MACOS) if _INSTALLED_ON_MACOS.exists() else None
 
 
-def _fetched(announce: Callable[[str], None] | None) -> Chromium:
-    cache = cache_dir()
-    home = cache / f"chromium-{_PACKAGE.spec.rpartition('@')[2]}"
-    if home.is_dir():
-        return _in_folder(home)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(cache / ".chromium.lock"):
-            if not home.is_dir():
-                if announce is not None:
-                    announce(
-                        f"fetching Chromium for the tests in a browser into {home} ({_PACKAGE.megabytes} MB, once)"
-                    )
-                _fetch(home)
-    except OSError as exc:
-        raise LocalServiceError(
-            f"Chromium cannot be put into {cache} ({exc}): make room there or name another folder in "
-            f"HAZARD_STORE_CACHE, {_PACKAGE.remedy}"
-        ) from exc
-    return _in_folder(home)
-
-
 def _in_folder(home: Path) -> Chromium:
     variables = {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_FILE": str(home / "fonts.conf")}
     return Chromium(home / _PROGRAM, variables)
 
 
-def _fetch(home: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home.parent) as work:
-        archive = npm_pack(_PACKAGE, Path(work))
-        require_intact(archive, _PACKAGE)
-        packed = Path(work) / "packed"
-        unpack(archive, _PACKAGE, packed)
-        unpacked = Path(work) / "unpacked"
-        unpacked.mkdir()
-        _unbrotli(packed / f"{_PROGRAM}.br", unpacked / _PROGRAM)
-        (unpacked / _PROGRAM).chmod(0o755)
-        for name in _ARCHIVES:
-            _unbrotli(packed / f"{name}.br", packed / name)
-            _unpack_plain(packed / name, unpacked)
-        (unpacked / "fonts.conf").write_text(_FONTS_CONF)
-        _require_runnable(_in_folder(unpacked))
-        unpacked.rename(home)
+def _prepared(packed: Path) -> Path:
+    """Make a folder with a program that runs of the package's compressed files."""
+    home = packed.with_name("prepared")
+    home.mkdir()
+    _unbrotli(packed / f"{_PROGRAM}.br", home / _PROGRAM)
+    (home / _PROGRAM).chmod(0o755)
+    for name in _ARCHIVES:
+        _unbrotli(packed / f"{name}.br", packed / name)
+        _unpack_plain(packed / name, home)
+    (home / "fonts.conf").write_text(_FONTS_CONF)
+    _require_runnable(_in_folder(home))
+    return home
 
 
 def _unbrotli(source: Path, target: Path) -> None:

@@ -10,11 +10,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hazard_store.errors import LocalServiceError
-from hazard_store.local.process import HOST, LocalProcess, free_port, http_status
+from hazard_store.local.process import HOST, LocalProcess, LocalService, free_port, http_status
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WORK_POOL = "hazard-pool"
@@ -25,12 +24,8 @@ _DEPLOY_TIMEOUT_SECS = 300
 _QUERY_SECS = 3
 
 
-class PrefectWorker:
+class PrefectWorker(LocalService):
     """A running process worker of the pool; `PrefectWorker.start` makes one, and the pool where there is none."""
-
-    def __init__(self, process: LocalProcess, port: int) -> None:
-        self._process = process
-        self.port = port
 
     @classmethod
     def start(
@@ -80,23 +75,6 @@ class PrefectWorker:
             timeout_secs=_START_TIMEOUT_SECS,
         )
         return cls(process, port)
-
-    @property
-    def pid(self) -> int:
-        """The process id of the worker."""
-        return self._process.pid
-
-    def stop(self) -> None:
-        """End it and the runs that it executes; a second call does nothing."""
-        self._process.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def deploy_all(api_url: str, home: Path) -> None:

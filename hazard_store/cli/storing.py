@@ -220,25 +220,11 @@ def report_to_json(report: StoreReport) -> dict[str, Any]:
         "skipped": report.skipped,
         "failed": [{"chunk": outcome.chunk_id, "error": outcome.error} for outcome in report.failed],
         "parts": {
-            part: _metrics_to_json(report.totals(part))
+            part: report.totals(part).figures()
             for part in PARTS
             if any(outcome.part == part for outcome in report.outcomes)
         },
-        "total": _metrics_to_json(report.totals()),
+        "total": report.totals().figures(),
         "seconds": report.seconds,
         "warnings": list(report.warnings),
-    }
-
-
-def _metrics_to_json(metrics: Any) -> dict[str, Any]:
-    return {
-        "items": metrics.items,
-        "wcu": metrics.wcu,
-        "seconds": metrics.seconds,
-        "items_per_sec": metrics.items_per_sec,
-        "requests": metrics.requests,
-        "retries": metrics.retries,
-        "throttles": metrics.throttles,
-        "latency_p50_secs": metrics.latency_secs(0.5),
-        "latency_p95_secs": metrics.latency_secs(0.95),
     }

@@ -15,29 +15,26 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hazard_store.errors import LocalServiceError
 from hazard_store.local.fetch import ensure_dynamodb_local
-from hazard_store.local.process import HOST, LocalProcess, free_port, http_status, is_port_free
+from hazard_store.local.process import HOST, LocalProcess, LocalService, free_port, http_status, is_port_free
 from hazard_store.local.tools import find_java
 
 LOCAL_CREDENTIALS: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 """Environment that any client of the local database needs. Letters and digits only: it refuses others."""
 
 _START_TIMEOUT_SECS = 60
-_GRACE_SECS = 10
 _LOST_PORT = "java.net.BindException"
 
 
-class DynamoDbLocal:
+class DynamoDbLocal(LocalService):
     """A running DynamoDB Local; `DynamoDbLocal.start` makes one."""
 
     def __init__(self, process: LocalProcess, port: int, scratch_dir: Path | None) -> None:
-        self._process = process
+        super().__init__(process, port)
         self._scratch_dir = scratch_dir
-        self.port = port
 
     @classmethod
     def start(
@@ -112,24 +109,11 @@ class DynamoDbLocal:
         """The URL for `HAZARD_STORE_ENDPOINT`."""
         return f"http://{HOST}:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The process id of the Java runtime."""
-        return self._process.pid
-
     def stop(self) -> None:
         """End it; a second call does nothing."""
-        self._process.stop(grace_secs=_GRACE_SECS)
+        super().stop()
         if self._scratch_dir is not None:
             shutil.rmtree(self._scratch_dir, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _answers(port: int, process: LocalProcess) -> bool:

@@ -13,22 +13,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hazard_store.errors import LocalServiceError
-from hazard_store.local.process import HOST, LocalProcess, free_port, http_status, is_port_free
+from hazard_store.local.process import HOST, LocalProcess, LocalService, free_port, http_status, is_port_free
 
 _START_TIMEOUT_SECS = 120
 """The first start makes the database: 10 to 40 s measured on two cores that had other work."""
 
 
-class PrefectServer:
+class PrefectServer(LocalService):
     """A running Prefect server; `PrefectServer.start` makes one."""
-
-    def __init__(self, process: LocalProcess, port: int) -> None:
-        self._process = process
-        self.port = port
 
     @classmethod
     def start(
@@ -78,23 +73,6 @@ class PrefectServer:
     def api_url(self) -> str:
         """The URL for `PREFECT_API_URL`."""
         return f"{self.ui_url}/api"
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server."""
-        return self._process.pid
-
-    def stop(self) -> None:
-        """End it; a second call does nothing."""
-        self._process.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _server_environment(home: Path, port: int) -> dict[str, str]:

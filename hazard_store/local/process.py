@@ -13,6 +13,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from hazard_store.errors import LocalServiceError
 
@@ -141,6 +143,39 @@ class LocalProcess:
         except subprocess.TimeoutExpired:
             _signal_group(self.pid, signal.SIGKILL)
             self._process.wait()
+
+
+class LocalService:
+    """What a service on a port of this machine has in common with the others; each has a `start` that makes one.
+
+    Parameters
+    ----------
+    process : LocalProcess
+        In which it runs.
+    port : int
+        Where it answers.
+    """
+
+    def __init__(self, process: LocalProcess, port: int) -> None:
+        self._process = process
+        self.port = port
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it and all that it started; a second call does nothing."""
+        self._process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 def free_port(preferred: int | None = None) -> int:

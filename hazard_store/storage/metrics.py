@@ -69,6 +69,21 @@ class Metrics:
         """Items over wall time."""
         return self.items / self.seconds if self.seconds else 0.0
 
+    def figures(self) -> dict[str, float]:
+        """Give what events and the JSON of runs say of a write."""
+        return {
+            "items": self.items,
+            "item_bytes": self.item_bytes,
+            "wcu": self.wcu,
+            "seconds": self.seconds,
+            "items_per_sec": self.items_per_sec,
+            "requests": self.requests,
+            "retries": self.retries,
+            "throttles": self.throttles,
+            "latency_p50_secs": self.latency_secs(0.5),
+            "latency_p95_secs": self.latency_secs(0.95),
+        }
+
     def summary(self) -> str:
         """One line for logs and task states: ``1,380 items, 2,760 WCU, 812 items/s, 3 retries``."""
         text = f"{self.items:,} items, {self.wcu:,.0f} WCU, {self.items_per_sec:,.0f} items/s, {self.retries:,} retries"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hazard_store.local.fetch import cache_dir
+from hazard_store.local.npm import cache_dir
 
 DEFAULT_VERSION = "3.26.2"
 

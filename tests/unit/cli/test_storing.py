@@ -208,6 +208,7 @@ def test_the_json_of_a_run() -> None:
     assert set(document["parts"]) == {"meta", "stats", "realisations"}
     assert set(document["parts"]["stats"]) == {
         "items",
+        "item_bytes",
         "wcu",
         "seconds",
         "items_per_sec",

@@ -10,16 +10,16 @@ import pytest
 from deployments.local import chromium
 from deployments.local.chromium import ensure_chromium
 from hazard_store.errors import LocalServiceError
-from hazard_store.local import fetch
+from hazard_store.local import npm
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache, an npm that fetches nothing, and no program on the path."""
-    npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
-    npm.chmod(0o755)
-    monkeypatch.setattr(fetch, "find_npm", lambda: (str(npm),))
+    program = tmp_path / "npm"
+    program.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(npm, "find_npm", lambda: (str(program),))
     monkeypatch.setattr(chromium, "_INSTALLED_ON_MACOS", tmp_path / "none")
     monkeypatch.setattr(chromium.platform, "system", lambda: "Linux")
     monkeypatch.setattr(chromium.platform, "machine", lambda: "x86_64")
@@ -60,7 +60,7 @@ def test_the_fetched_one_comes_before_an_installed_one(tmp_path: Path, cache: Pa
 def test_an_installed_one_is_taken_where_none_can_be_fetched(tmp_path: Path, cache: Path) -> None:
     program = install(tmp_path / "bin")
     assert ensure_chromium().program == program
-    assert [path.name for path in cache.iterdir()] == [".chromium.lock"]
+    assert [path.name for path in cache.iterdir()] == [".chromium-147.0.0.lock"]
 
 
 def test_without_any_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

