@@ -28,6 +28,9 @@ DOUBLING_SECS = 1.0
 # A thread that wakes late may make up for so much. More would add up to bursts beyond the budget.
 CATCH_UP_SECS = 0.05
 
+# A thread that waits looks so often at least whether its wait is over.
+MAX_SLEEP_SECS = 0.1
+
 # Delivery is looked at over so long: less says little at a few requests a second.
 WINDOW_SECS = 1.0
 # A rate that is used less than this is not what limits, and does not grow.
@@ -50,7 +53,10 @@ PLATEAU_SECS = 4.0
 # A pause after a throttle, in requests: the store saves up what keeps the next jitter from being throttled.
 PAUSE_REQUESTS, MAX_PAUSE_SECS = 5.0, 0.5
 
-# The growth of what stood still for longer than this starts where it stopped.
+# Of the newest answer in what is known of the items' costs, after the first few.
+NEWEST_WEIGHT = 0.1
+
+# The growth of what stood still for longer than this, or than two requests, starts where it stopped.
 _MAX_STEP_SECS = 0.25
 
 
@@ -94,24 +100,23 @@ class WcuBudget:
             self._fill()
             self._rate = rate
 
-    def take(self, wcu: float, sleep: Sleep | None = None) -> None:
-        """Wait until `wcu` units may be spent; what `sleep` raises ends the waiting."""
-        while (secs := self._try(wcu)) > 0.0:
+    def take(self, cost: Callable[[], float], sleep: Sleep | None = None) -> float:
+        """Wait until units may be spent, and spend what `cost` then gives; what `sleep` raises ends the waiting."""
+        while True:
+            with self._lock:
+                self._fill()
+                if self._level >= -1e-9:
+                    spent = cost()
+                    self._level -= spent
+                    return spent
+                # In short sleeps, for what others give back and a higher rate shorten the wait.
+                secs = min(-self._level / self._rate, MAX_SLEEP_SECS)
             (sleep or self._sleep)(secs)
 
     def spend(self, wcu: float) -> None:
         """Spend units that turned out to be needed besides, or give back with a minus sign those that were not."""
         with self._lock:
             self._level -= wcu
-
-    def _try(self, wcu: float) -> float:
-        """Spend the units, or say how long to wait."""
-        with self._lock:
-            self._fill()
-            if self._level < -1e-9:
-                return -self._level / self._rate
-            self._level -= wcu
-            return 0.0
 
     def _fill(self) -> None:
         now = self._clock()
@@ -152,6 +157,7 @@ class RateController:
         self._limit = START_WCU_PER_SEC
         self._depth = self._way_secs = 0.0
         self._wcu_per_unit = 1.0
+        self._n_answers = 0
 
     @property
     def wcu_per_sec(self) -> float:
@@ -167,22 +173,26 @@ class RateController:
         """Estimate what items will cost from the KB of their bodies, each rounded up, by what earlier ones cost."""
         return units * self._wcu_per_unit
 
-    def take(self, wcu: float, sleep: Sleep | None = None) -> None:
-        """Wait until a batch of about `wcu` write units may be sent; what `sleep` raises ends the waiting."""
-        self._pacer.take(wcu, sleep or self._sleep)
+    def take(self, units: float, sleep: Sleep | None = None) -> float:
+        """Wait until a batch of so many KB may be sent, and give what it was charged; `sleep` may end it by raising."""
+        # What it costs is asked last: the first answers may come while it waits.
+        charged = self._pacer.take(lambda: self.wcu_of(units), sleep or self._sleep)
         if self._budget is not None:
-            self._budget.take(wcu, sleep or self._sleep)
+            self._budget.take(lambda: charged, sleep or self._sleep)
+        return charged
 
-    def settle(self, charged: float, consumed: float | None, units: float, throttled: bool) -> None:
+    def settle(
+        self, charged: float, units: float, consumed: float | None, written_units: float, throttled: bool
+    ) -> None:
         """Take an answer into account.
 
         Parameters
         ----------
-        charged : float
-            What ``take`` was told of the whole batch.
+        charged, units : float
+            What ``take`` gave for the whole batch, and was given.
         consumed : float or None
             Write units that the store reports; None without an answer: they may have been consumed.
-        units : float
+        written_units : float
             KB, as in ``wcu_of``, of the items that were written.
         throttled : bool
             Whether all or part of the batch was refused for want of capacity.
@@ -193,13 +203,15 @@ class RateController:
         """
         with self._lock:
             now = self._clock()
-            if consumed and units:
-                missed = consumed - units * self._wcu_per_unit
+            if consumed and written_units:
+                missed = consumed - charged * written_units / units
                 self._pacer.spend(missed)
                 if self._budget is not None:
                     self._budget.spend(missed)
-                self._wcu_per_unit += 0.2 * (consumed / units - self._wcu_per_unit)
-                self._batch_wcu += 0.1 * (charged - self._batch_wcu)
+                self._n_answers += 1
+                weight = max(NEWEST_WEIGHT, 1.0 / self._n_answers)
+                self._wcu_per_unit += weight * (consumed / written_units - self._wcu_per_unit)
+                self._batch_wcu += weight * (self.wcu_of(units) - self._batch_wcu)
                 self._delivered.append((now, consumed))
             while self._delivered and self._delivered[0][0] < now - 2 * MAX_HOLD_SECS:
                 self._delivered.popleft()
@@ -239,8 +251,9 @@ class RateController:
         self._pacer.spend(min(PAUSE_REQUESTS * self._batch_wcu, MAX_PAUSE_SECS * self.wcu_per_sec))
 
     def _grow(self, now: float) -> None:
-        step, self._grown_at = min(now - self._grown_at, _MAX_STEP_SECS), now
         rate = self.wcu_per_sec
+        step = min(now - self._grown_at, max(_MAX_STEP_SECS, 2 * self._request_secs(rate)))
+        self._grown_at = now
         window = max(WINDOW_SECS / 2, 4 * self._request_secs(rate)) if self._fast else WINDOW_SECS
         if self._delivered_per_sec(now, window) < USED_ENOUGH * rate:
             return

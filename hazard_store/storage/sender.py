@@ -275,9 +275,9 @@ class Sender:
     def _send(self, batch: Batch) -> None:
         """Send a batch once; it ends acknowledged, queued for another time, or failed."""
         control = self._control
-        charged = control.rate.wcu_of(sum(map(item_units, batch.items.values())))
+        units = sum(map(item_units, batch.items.values()))
         with self._turn:
-            control.rate.take(charged, self._sleep)
+            charged = control.rate.take(units, self._sleep)
         if self._has_ended():
             raise _CancelledError
         spent = Metrics()
@@ -310,7 +310,7 @@ class Sender:
         spent.items = len(written)
         spent.item_bytes = sum(len(item.body) for item in written)
         spent.wcu = consumed or 0.0
-        control.rate.settle(charged, consumed, sum(map(item_units, written)), bool(spent.throttles))
+        control.rate.settle(charged, units, consumed, sum(map(item_units, written)), bool(spent.throttles))
         if consumed is not None:
             control.concurrency.observe(ended - began, time.thread_time() - cpu_began)
         self._settle(batch, left, spent, fault_text)

@@ -82,8 +82,8 @@ class ScriptedClient:
 class Unpaced(RateController):
     """Lets everything through at once."""
 
-    def take(self, wcu: float, sleep: object = None) -> None:
-        pass
+    def take(self, units: float, sleep: object = None) -> float:
+        return 0.0
 
 
 def unpaced() -> WriteControl:

@@ -56,7 +56,7 @@ def test_a_budget_lets_no_more_through_than_its_rate() -> None:
 
     budget = WcuBudget(100, clock=lambda: now, sleep=sleep)
     for _ in range(50):
-        budget.take(10)
+        budget.take(lambda: 10)
     assert now == pytest.approx(4.9)
 
 
