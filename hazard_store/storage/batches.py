@@ -41,12 +41,24 @@ def item_units(item: EncodedItem) -> int:
     return -(-len(item.body) // 1024)
 
 
+def units_of(items: Items) -> int:
+    """KB of the bodies of some items, each rounded up."""
+    return sum(map(item_units, items.values()))
+
+
+def bytes_of(items: Items) -> int:
+    """Bytes of the bodies of some items."""
+    return sum(len(item.body) for item in items.values())
+
+
 def unprocessed(answer: Mapping[str, Any], table: str, pending: Items) -> Items:
     """Find which of the pending items an answer gives back, by their keys."""
     if "UnprocessedItems" not in answer:
         # DynamoDB always says what it did not write, if only that it is nothing.
         return dict(pending)
     entries = answer["UnprocessedItems"].get(table, [])
+    if not entries:
+        return {}
     by_values = {frozenset(key): key for key in pending}
     left = {}
     for entry in entries:

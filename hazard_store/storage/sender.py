@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from hazard_store.errors import HazardStoreError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
-from hazard_store.storage.batches import Batch, item_units, unprocessed
+from hazard_store.storage.batches import Batch, bytes_of, item_units, units_of, unprocessed
 from hazard_store.storage.connection import ReadyBodyClient
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, RetryPolicy, classify, to_storage_error
 from hazard_store.storage.metrics import Metrics
@@ -49,9 +49,6 @@ class BatchClient(Protocol):
 
     def batch_write(self, body: bytes) -> dict[str, Any]:
         """Send one ready body; raise botocore's errors."""
-
-    def close(self) -> None:
-        """Give back what the client holds."""
 
 
 def items_to_body(table: str, items: Iterable[EncodedItem]) -> bytes:
@@ -183,7 +180,6 @@ class Sender:
             self._has_work.notify_all()
         for thread in self._threads:
             thread.join()
-        self._client.close()
         # Threads end before their work is done only when there is no sense in it any more.
         unsent = [*self._ready, *(batch for _, _, batch in self._later)]
         self._left += [key for batch in unsent for key in batch.items]
@@ -275,7 +271,7 @@ class Sender:
     def _send(self, batch: Batch) -> None:
         """Send a batch once; it ends acknowledged, queued for another time, or failed."""
         control = self._control
-        units = sum(map(item_units, batch.items.values()))
+        units = units_of(batch.items)
         with self._turn:
             charged = control.rate.take(units, self._sleep)
         if self._has_ended():
@@ -288,12 +284,10 @@ class Sender:
         if not batch.is_retry:
             batch.is_retry, batch.deadline = True, began + self._policy.deadline_secs
         cpu_began = time.thread_time()
-        written: list[EncodedItem] = []
         consumed: float | None = None
         try:
             answer = self._client.batch_write(items_to_body(self._table, batch.items.values()))
             left = unprocessed(answer, self._table, batch.items)
-            written = [item for key, item in batch.items.items() if key not in left]
             consumed = sum(float(c.get("CapacityUnits", 0.0)) for c in answer.get("ConsumedCapacity", []))
             spent.throttles = int(bool(left))
             fault_text = f"{len(left)} unprocessed items"
@@ -307,10 +301,10 @@ class Sender:
         ended = time.monotonic()
         spent.writing_secs = ended - began
         spent.observe_latency(ended - began)
-        spent.items = len(written)
-        spent.item_bytes = sum(len(item.body) for item in written)
+        spent.items = len(batch.items) - len(left)
+        spent.item_bytes = bytes_of(batch.items) - bytes_of(left)
         spent.wcu = consumed or 0.0
-        control.rate.settle(charged, units, consumed, sum(map(item_units, written)), bool(spent.throttles))
+        control.rate.settle(charged, units, consumed, units - units_of(left), bool(spent.throttles))
         if consumed is not None:
             control.concurrency.observe(ended - began, time.thread_time() - cpu_began)
         self._settle(batch, left, spent, fault_text)

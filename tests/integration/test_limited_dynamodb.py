@@ -230,7 +230,6 @@ def test_without_capacity_the_service_refuses(
         assert part["ConsumedCapacity"][0]["CapacityUnits"] == store.counts()["wcu"]
         with pytest.raises(bc.ClientError) as whole:
             sending.batch_write(items_to_body(table, items[25:]))
-        sending.close()
         with pytest.raises(bc.ClientError) as single:
             client.put_item(TableName=table, Item=left[0]["PutRequest"]["Item"])
         assert len(stored_items(tables, items[0].hash_key)) == 25 - len(left)
@@ -303,22 +302,19 @@ def test_expectations_are_complete() -> None:
 def test_botocore_sees_a_fault_as_what_it_is(store: LimitedDynamoDb, impatient: Settings, name: str) -> None:
     client = ReadyBodyClient(impatient)
     body = items_to_body(stats_table("packed+solution", impatient), encoded_items("packed+solution", 2))
+    client.batch_write(body)  # a connection that is open already
+    store.set_faults(**{name: 1})
     try:
-        client.batch_write(body)  # a connection that is open already
-        store.set_faults(**{name: 1})
-        try:
-            answer, seen = client.batch_write(body), None
-        except REQUEST_ERRORS as exc:
-            seen = classify(exc)
-        assert seen is SEEN_AS[name]
-        if name == "throttled_part":
-            assert 0 < len(answer["UnprocessedItems"][stats_table("packed+solution", impatient)]) < 10
-        assert store.counts()["faults"] == {name: 1}
-        store.set_faults()
-        wait_until_back(store, impatient)
-        assert client.batch_write(body)["UnprocessedItems"] == {}
-    finally:
-        client.close()
+        answer, seen = client.batch_write(body), None
+    except REQUEST_ERRORS as exc:
+        seen = classify(exc)
+    assert seen is SEEN_AS[name]
+    if name == "throttled_part":
+        assert 0 < len(answer["UnprocessedItems"][stats_table("packed+solution", impatient)]) < 10
+    assert store.counts()["faults"] == {name: 1}
+    store.set_faults()
+    wait_until_back(store, impatient)
+    assert client.batch_write(body)["UnprocessedItems"] == {}
 
 
 def wait_until_back(store: LimitedDynamoDb, settings: Settings) -> None:

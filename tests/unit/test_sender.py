@@ -75,9 +75,6 @@ class ScriptedClient:
             self.stored += [k for e in entries if (k := e["PutRequest"]["Item"]["r"]["S"]) not in left]
         return answer
 
-    def close(self) -> None:
-        pass
-
 
 class Unpaced(RateController):
     """Lets everything through at once."""
