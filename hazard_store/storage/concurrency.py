@@ -1,4 +1,4 @@
-"""How many requests a process keeps under way: as many as it takes to keep its processor busy meanwhile."""
+"""How many requests a process keeps under way: as many as keep its processor busy, and none that only queue."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hazard_store.storage.connection import MAX_CONNECTIONS
 
 MIN_CONNECTIONS = 2
 
-# What is assumed before the first answers: an answer in 10 ms, for 2 ms of framing, signing and parsing.
-_FIRST_LATENCY_SECS = 0.010
-_FIRST_CPU_SECS = 0.002
-
-# Of the newest request in the running mean.
-_WEIGHT = 0.05
+# Answers that are looked at together, and so many more for each connection: those under way saw the number before.
+WINDOW_ANSWERS = 8
+# A mean latency of so many times the lowest says that requests wait for each other in the store.
+QUEUEING = 1.4
+# The lowest latency is forgotten by so much a window, for a store that grew slower is not one that is overloaded.
+FORGETTING = 1.01
 
 
 def connections_for(latency_secs: float, cpu_secs: float) -> int:
@@ -28,17 +28,32 @@ def connections_for(latency_secs: float, cpu_secs: float) -> int:
 
 
 class Concurrency:
-    """The number of connections, which follows latency and processor time of the requests; safe to share."""
+    """The number of connections, which follows latency and processor time of the requests; safe to share.
+
+    Little's law alone would answer a store that is at its limit with more requests, and so with longer queues there.
+    So the number grows from the smallest, and shrinks where latency grows with it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latency_secs = _FIRST_LATENCY_SECS
-        self._cpu_secs = _FIRST_CPU_SECS
-        self.connections = connections_for(_FIRST_LATENCY_SECS, _FIRST_CPU_SECS)
+        self._lowest_secs = math.inf
+        self._answers = 0
+        self._latency_secs = self._cpu_secs = 0.0
+        self.connections = MIN_CONNECTIONS
 
     def observe(self, latency_secs: float, cpu_secs: float) -> None:
         """Count a request that was answered."""
         with self._lock:
-            self._latency_secs += _WEIGHT * (latency_secs - self._latency_secs)
-            self._cpu_secs += _WEIGHT * (cpu_secs - self._cpu_secs)
-            self.connections = connections_for(self._latency_secs, self._cpu_secs)
+            self._answers += 1
+            self._latency_secs += latency_secs
+            self._cpu_secs += cpu_secs
+            if self._answers < WINDOW_ANSWERS + 2 * self.connections:
+                return
+            latency_secs, cpu_secs = self._latency_secs / self._answers, self._cpu_secs / self._answers
+            self._answers, self._latency_secs, self._cpu_secs = 0, 0.0, 0.0
+            self._lowest_secs = min(FORGETTING * self._lowest_secs, latency_secs)
+            if latency_secs > QUEUEING * self._lowest_secs:
+                self.connections = max(MIN_CONNECTIONS, self.connections - 1)
+            else:
+                grown = self.connections + max(1, self.connections // 4)
+                self.connections = min(grown, connections_for(self._lowest_secs, cpu_secs))

@@ -1,7 +1,7 @@
 """How fast a process writes to a table: as fast as the table takes it, and never faster than the run's budget.
 
 DynamoDB does not say what it can take; it refuses what is too much, in whole or in part. `RateController` finds the
-limit from that: it doubles its rate every second until something is refused, then stays just under what was really
+limit from that: it doubles its rate every half second until something is refused, then stays just under what was really
 delivered, and every few seconds probes a little beyond, after the manner of TCP's CUBIC. What the store did not use
 while the rate was below its limit it keeps for some seconds, so that the small waves of the rate cost nothing.
 """
@@ -18,12 +18,12 @@ from hazard_store.storage.concurrency import Concurrency
 
 Sleep = Callable[[float], object]
 
-# Half the WCU/s that one hash key takes is found to be too little within a second.
-START_WCU_PER_SEC = 400.0
+# The WCU/s that one hash key takes. What is too much is refused once, and found within a fraction of a second.
+START_WCU_PER_SEC = 1_000.0
 # What takes less than this is held down by the delays of what is sent again; and a store that refuses at random, at any
 # rate, is still written to.
 MIN_WCU_PER_SEC = 200.0
-DOUBLING_SECS = 1.0
+DOUBLING_SECS = 0.5
 
 # A thread that wakes late may make up for so much. More would add up to bursts beyond the budget.
 CATCH_UP_SECS = 0.05

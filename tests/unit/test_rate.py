@@ -243,11 +243,19 @@ def test_connections_follow_latency_within_bounds(latency_secs: float, cpu_secs:
     assert connections_for(2 * latency_secs, cpu_secs) >= connections_for(latency_secs, cpu_secs)
 
 
-def test_connections_are_found_from_the_requests() -> None:
-    found = {}
-    for latency_secs in (0.005, 0.050):
-        concurrency = Concurrency()
-        for _ in range(200):
-            concurrency.observe(latency_secs, 0.0015)
-        found[latency_secs] = concurrency.connections
-    assert found == {0.005: 5, 0.050: MAX_CONNECTIONS}
+@pytest.mark.parametrize(("latency_secs", "connections"), [(0.005, 5), (0.050, MAX_CONNECTIONS)])
+def test_connections_are_found_from_the_requests(latency_secs: float, connections: int) -> None:
+    chances, concurrency = random.Random(1), Concurrency()
+    for _ in range(1_000):
+        concurrency.observe(latency_secs * chances.lognormvariate(0, 0.3), 0.0015)
+    assert concurrency.connections == pytest.approx(connections, abs=1)
+
+
+def test_a_store_that_is_at_its_limit_is_not_asked_the_more_often() -> None:
+    concurrency = Concurrency()
+    most = 0
+    for _ in range(1_000):
+        # Two at a time are answered in 50 ms each; the others wait.
+        concurrency.observe(0.050 * max(1.0, concurrency.connections / 2), 0.0015)
+        most = max(most, concurrency.connections)
+    assert most <= 4
