@@ -20,7 +20,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.run import RESULTS, fresh_store  # noqa: E402
+from benchmarks.run import RESULTS  # noqa: E402
+from benchmarks.stores import local_store  # noqa: E402
 from benchmarks.synthetic import write_calculation  # noqa: E402
 from hazard_store.jobs import Silent, StoreReport, StoreRequest  # noqa: E402
 from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
@@ -34,7 +35,7 @@ def timed_store(path: Path, *, through_prefect: bool) -> tuple[float, StoreRepor
     from flows.store_hazard import run
 
     request = StoreRequest(str(path), "BENCH")
-    with fresh_store() as settings:
+    with local_store() as settings:
         started = time.perf_counter()
         report = run(request, "none", 1, Silent()) if through_prefect else store_in_process(request, settings)
         seconds = time.perf_counter() - started

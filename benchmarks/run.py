@@ -1,6 +1,7 @@
-"""Store a synthetic calculation through the flow, and compare with what the team had, in one run on one machine.
+"""Measure everything that docs/performance.md claims, in one run on one machine: ``make bench`` (under ten minutes).
 
-``make bench`` runs it; ``benchmarks/results/store.json`` takes what it measured.
+Each section of ``benchmarks/sections`` writes ``benchmarks/results/{name}.json`` and its table in docs/performance.md.
+``--repeat 3`` gives medians of three, ``--full`` adds ten million items, four workers, and the team's 11,500 sites.
 """
 
 from __future__ import annotations
@@ -8,115 +9,72 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
+import re
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.baseline import pynamodb_lists_curves_per_sec  # noqa: E402
-from benchmarks.synthetic import write_calculation  # noqa: E402
-from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal  # noqa: E402
+from benchmarks.options import Options  # noqa: E402
+from benchmarks.sections import bare_loop, limits, other_writers, prediction, scale, team_table, worker_cost  # noqa: E402
 from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
-from hazard_store.settings import Settings  # noqa: E402
-from hazard_store.storage.tables import create_tables  # noqa: E402
-from hazard_store.storing import Silent, StoreRequest  # noqa: E402
 
+SECTIONS: tuple[ModuleType, ...] = (worker_cost, other_writers, bare_loop, team_table, limits, prediction, scale)
 RESULTS = Path(__file__).parent / "results"
+DOCUMENT = ROOT / "docs" / "performance.md"
 
 
-class WorkerMemory:
-    """The largest resident set that any process below this one that runs Dask ever had."""
-
-    def __init__(self) -> None:
-        self.peak_mb = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> WorkerMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if "spawn_main" in " ".join(process.cmdline()):
-                        self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
-                except psutil.Error:
-                    continue
-
-
-@contextmanager
-def fresh_store() -> Iterator[Settings]:
-    """A database that holds nothing yet: DynamoDB Local slows down as its memory fills."""
-    with DynamoDbLocal.start(max_heap_mb=4096) as database:
-        os.environ.update(LOCAL_CREDENTIALS, HAZARD_STORE_ENDPOINT=database.endpoint, HAZARD_STORE_STAGE="BENCH")
-        settings = Settings.from_environment()
-        create_tables(settings)
-        yield settings
-
-
-def baseline(path: Path, curves: int) -> float:
-    with fresh_store() as settings:
-        return pynamodb_lists_curves_per_sec(path, settings, curves)
-
-
-def through_the_flow(path: Path, encoding: str, workers: int) -> dict[str, float]:
-    from flows.store_hazard import run
-
-    with fresh_store(), WorkerMemory() as memory:
-        started = time.perf_counter()
-        report = run(StoreRequest(str(path), "BENCH", encoding=encoding), "local", workers, Silent())
-        seconds = time.perf_counter() - started
-    if not report.complete:
-        raise SystemExit(f"the store of the benchmark failed: {[o.error for o in report.failed]}")
-    totals = report.totals()
-    return {
-        "curves": totals.items,
-        "seconds": round(seconds, 1),
-        "curves_per_sec": round(totals.items / seconds, 1),
-        "wcu_per_curve": round(totals.wcu / totals.items, 2),
-        "worker_peak_mb": round(memory.peak_mb),
-    }
+def write_section(document: Path, name: str, title: str, text: str) -> None:
+    """Put a section's text between its marks in the document, or at the document's end."""
+    begin, end = f"<!-- {name}: written by make bench -->", f"<!-- end of {name} -->"
+    block = f"{begin}\n## {title}\n\n{text}\n{end}"
+    old = document.read_text()
+    pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
+    new = pattern.sub(lambda _: block, old) if pattern.search(old) else f"{old.rstrip()}\n\n{block}\n"
+    document.write_text(new)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sites", type=int, default=11_500)
-    parser.add_argument("--list-sites", type=int, default=150, help="`list` items cost the local database much more")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--baseline-curves", type=int, default=600)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=1, help="medians of so many")
+    parser.add_argument("--full", action="store_true", help="an hour")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=[section.NAME for section in SECTIONS], metavar="SECTION")
+    parser.add_argument("--scratch", type=Path, help="keep the synthetic calculations there for another time")
     arguments = parser.parse_args()
-    results: dict[str, Any] = vars(arguments).copy()
-    with tempfile.TemporaryDirectory(prefix="hazard-store-bench-") as scratch:
-        path, small = Path(scratch) / "calc_1.hdf5", Path(scratch) / "calc_2.hdf5"
-        print(f"writing {arguments.sites} sites x 12 realisations x 27 IMTs x 44 levels", flush=True)
-        write_calculation(path, arguments.sites)
-        write_calculation(small, arguments.list_sites)
-        with PrefectServer.start(home=Path(scratch)) as server:
-            os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=scratch)
-            results["pynamodb_lists_curves_per_sec"] = round(baseline(path, arguments.baseline_curves), 1)
-            results["packed"] = through_the_flow(path, "packed", arguments.workers)
-            results["list"] = through_the_flow(small, "list", arguments.workers)
-    for encoding in ("packed", "list"):
-        ratio = results[encoding]["curves_per_sec"] / results["pynamodb_lists_curves_per_sec"]
-        results[encoding]["times_pynamodb_lists"] = round(ratio, 1)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "store.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(json.dumps(results, indent=2))
+    with tempfile.TemporaryDirectory(prefix="hazard-store-bench-") as temporary:
+        scratch = arguments.scratch or Path(temporary)
+        scratch.mkdir(exist_ok=True)
+        options = Options(arguments.repeat, arguments.workers, arguments.full, scratch)
+        with PrefectServer.start(home=Path(temporary)) as server:
+            os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=temporary)
+            for section in SECTIONS:
+                if not arguments.only or section.NAME in arguments.only:
+                    _run(section, options)
+
+
+def _run(section: ModuleType, options: Options) -> None:
+    load, started = os.getloadavg()[0], time.monotonic()
+    print(f"{section.TITLE} ...", flush=True)
+    result: dict[str, Any] = section.measure(options)
+    text = section.to_markdown(result)
+    print(f"\n{text}\n\n({time.monotonic() - started:.0f} s)\n", flush=True)
+    run = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "repeat": options.repeat,
+        "load_before": round(load, 1),
+        "seconds": round(time.monotonic() - started),
+    }
+    (RESULTS / f"{section.NAME}.json").write_text(json.dumps({"run": run, "result": result}, indent=2) + "\n")
+    write_section(DOCUMENT, section.NAME, section.TITLE, text)
 
 
 if __name__ == "__main__":

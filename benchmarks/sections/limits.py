@@ -1,8 +1,7 @@
-"""How close stores come to what a table allows: ``python benchmarks/limits.py`` (eight minutes).
+"""How close stores come to what a table allows, on the capacity-limited DynamoDB of ``benchmarks/limited_dynamodb``.
 
-Stores a synthetic calculation through the flow, on the capacity-limited DynamoDB of ``benchmarks/limited_dynamodb``,
-with the limits of a new table on demand (4,000 WCU/s, 1,000 a partition) and answers in 8 ms. Curves are acknowledged
-without being stored. Printed and written to ``benchmarks/results/limits.json``, for each layout and number of workers:
+Its limits are those of a new table on demand (4,000 WCU/s, 1,000 a partition), and it answers in 8 ms. For each layout
+and number of workers:
 
 - how much of the WCU/s that the limits allow was written, from 10 s after the first curve until the first worker has
   no chunk left to do;
@@ -12,32 +11,21 @@ without being stored. Printed and written to ``benchmarks/results/limits.json``,
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.limited_dynamodb import LimitedDynamoDb
+from benchmarks.options import Options, table
+from benchmarks.stores import limited_store
+from hazard_store.jobs import ChunkOutcome, Silent, StorePlan, StoreRequest
 
-from benchmarks.limited_dynamodb import LimitedDynamoDb, limited_dynamodb  # noqa: E402
-from benchmarks.synthetic import write_calculation  # noqa: E402
-from hazard_store.jobs import ChunkOutcome, Silent, StorePlan, StoreRequest  # noqa: E402
-from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal  # noqa: E402
-from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
-from hazard_store.settings import Settings  # noqa: E402
-from hazard_store.storage.tables import create_tables  # noqa: E402
-
-RESULTS = Path(__file__).parent / "results"
+NAME = "limits"
+TITLE = "Against the limits of a table"
 
 PARTITION_WCU, TABLE_WCU, LATENCY_MS = 1_000.0, 4_000.0, 8.0
 STARTING_SECS, WINDOW_SECS = 10, 5
@@ -69,14 +57,20 @@ class Run:
 
 RUNS = (
     Run("location", 2),
+    Run("solution", 2, split_after_secs=5.0),
+    Run("location", 2, max_wcu=1_500.0),
+)
+MORE_RUNS = (
     Run("location", 4),
     Run("solution", 1),
     Run("solution", 2),
     Run("solution", 4, split_after_secs=5.0),
     Run("location", 1, max_wcu=1_500.0),
-    Run("location", 2, max_wcu=1_500.0),
     Run("location", 4, max_wcu=1_500.0),
 )
+# Each store writes for about so long.
+SECS, FULL_SECS = 24.0, 36.0
+WCU_PER_ITEM = 2.0
 
 
 class Ends(Silent):
@@ -148,27 +142,49 @@ def evaluate(run: Run, counts: Mapping[str, Any], allowed: Mapping[int, float], 
     return figures
 
 
-@contextmanager
-def fresh_store(run: Run) -> Iterator[LimitedDynamoDb]:
-    limits = {"partition_wcu": PARTITION_WCU, "table_wcu": TABLE_WCU, "split_after_secs": run.split_after_secs}
-    with (
-        DynamoDbLocal.start() as database,
-        limited_dynamodb(database.endpoint, acknowledge=True, latency_ms=LATENCY_MS, **limits) as store,
-    ):
-        os.environ.update(LOCAL_CREDENTIALS, HAZARD_STORE_ENDPOINT=store.endpoint, HAZARD_STORE_STAGE="LIMITS")
-        create_tables(Settings.from_environment())
-        yield store
+def measure(options: Options) -> dict[str, Any]:
+    """Give the figures of each run, and the WCU of each second of its stores."""
+    rows, histories = [], {}
+    for run in (*RUNS, *MORE_RUNS) if options.full else RUNS:
+        items = (FULL_SECS if options.full else SECS) * run.expected_wcu_per_sec / WCU_PER_ITEM
+        source = options.calculation(100 * round(items / N_RLZS / 100), with_stats=False)
+        measured = [_store(run, source) for _ in range(options.repeat)]
+        medians = {name: statistics.median(one[name] for one in measured) for name in measured[0] if name != "history"}
+        rows.append({"store": run.name} | medians)
+        histories[run.name] = [one["history"] for one in measured]
+    return {"rows": rows, "histories": histories}
 
 
-def measure(run: Run, source: Path) -> dict[str, Any]:
+def to_markdown(result: dict[str, Any]) -> str:
+    columns = {
+        "store": "`packed` store",
+        "wcu_per_sec": "WCU/s after 10 s",
+        "share_of_allowed": "of what the limits allow",
+        "throttled_requests": "requests throttled",
+        "largest_5s_over_max_wcu": "largest 5 s, of --max-wcu",
+    }
+    rows = [[row.get(name) for name in columns] for row in result["rows"]]
+    return (
+        f"{PARTITION_WCU:,.0f} WCU/s a partition, {TABLE_WCU:,.0f} a table, {LATENCY_MS:g} ms median latency. "
+        "`location` may have the whole table, `solution` one partition until DynamoDB splits it.\n\n"
+        + table(list(columns.values()), rows)
+    )
+
+
+def _store(run: Run, source: Path) -> dict[str, Any]:
     """Store one calculation, and give the run's figures."""
     from flows.store_hazard import run as run_flow
 
-    with fresh_store(run) as store:
+    with limited_store(
+        partition_wcu=PARTITION_WCU,
+        table_wcu=TABLE_WCU,
+        latency_ms=LATENCY_MS,
+        split_after_secs=run.split_after_secs,
+    ) as (_, store):
         store.reset()
         reset_at, ends = time.monotonic(), Ends()
         request = StoreRequest(str(source), "LIMITS", partition=run.partition, max_wcu=run.max_wcu)
-        load_before, began = os.getloadavg()[0], time.monotonic()
+        began = time.monotonic()
         with Watch(store, run.partition) as watch:
             report = run_flow(request, "local", run.workers, ends)
         seconds = time.monotonic() - began
@@ -177,46 +193,10 @@ def measure(run: Run, source: Path) -> dict[str, Any]:
     if not report.complete:
         raise SystemExit(f"{run.name}: the store failed: {[o.error for o in report.failed]}")
     totals = report.totals()
-    figures = evaluate(run, counts, watch.allowed, full_secs)
-    figures |= {
+    return evaluate(run, counts, watch.allowed, full_secs) | {
         "items": totals.items,
         "wcu_per_item": round(totals.wcu / totals.items, 2),
         "seconds": round(seconds, 1),
         "latency_p50_ms": round(1e3 * totals.latency_secs(0.5), 1),
-        "load_before": round(load_before, 1),
+        "history": [round(second["wcu"]) for second in counts["history"]],
     }
-    return figures | {"history": [round(second["wcu"]) for second in counts["history"]]}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--secs", type=float, default=36.0, help="about how long each store writes")
-    parser.add_argument("--wcu-per-item", type=float, default=2.0, help="to make calculations of the right size")
-    parser.add_argument("--repeat", type=int, default=1, help="medians of so many stores")
-    parser.add_argument("--only", default="", help="runs whose name contains this")
-    parser.add_argument("--scratch", type=Path, help="keep the calculations there for another time")
-    arguments = parser.parse_args()
-    results: dict[str, Any] = {"cores": os.cpu_count(), "runs": {}}
-    with tempfile.TemporaryDirectory(prefix="hazard-store-limits-") as temporary:
-        scratch = arguments.scratch or Path(temporary)
-        with PrefectServer.start(home=Path(temporary)) as server:
-            os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=temporary)
-            for run in RUNS:
-                if arguments.only not in run.name:
-                    continue
-                items = arguments.secs * run.expected_wcu_per_sec / arguments.wcu_per_item
-                source = scratch / f"calc_{round(items / N_RLZS / 100)}.hdf5"
-                if not source.exists():
-                    write_calculation(source, 100 * round(items / N_RLZS / 100), with_stats=False)
-                measured = [measure(run, source) for _ in range(arguments.repeat)]
-                medians = {
-                    name: statistics.median(one[name] for one in measured) for name in measured[0] if name != "history"
-                }
-                results["runs"][run.name] = asdict(run) | medians | {"histories": [one["history"] for one in measured]}
-                print(f"{run.name}: {json.dumps(medians)}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "limits.json").write_text(json.dumps(results, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
