@@ -15,7 +15,7 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo up down screenshots conformance bench bench-full bench-prefect clean
+.PHONY: help install test lint demo up down screenshots conformance bench bench-full bench-prefect image-check clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,1 @@
+"""The image: what its Dockerfile copies, and a check of the Dockerfile without Docker."""
