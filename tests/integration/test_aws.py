@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials, S3Bucket
 
 from deployments.aws import blocks, work_pool
-from deployments.aws.job_template import STOP_TIMEOUT_SECS
+from deployments.aws.job_template import STOP_TIMEOUT_SECS, base_job_template
 from deployments.local.prefect_worker import CHECKOUT
 from hazard_store.cli.entry import run
 from hazard_store.errors import UsageError
@@ -369,7 +369,7 @@ def test_the_command_makes_the_pool_once_and_then_renews_it(
     assert cli("--stack", RUNS_STACK, entry=command).out == f"work pool {WORK_POOL} made: {IMAGE}\n"
     with get_client(sync_client=True) as client:
         assert client.read_work_pool(WORK_POOL).base_job_template == printed
-        client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template={"job_configuration": {}, "variables": {}}))
+        client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=base_job_template()))
         assert cli("--stack", RUNS_STACK, entry=command).out == f"work pool {WORK_POOL} brought up to date: {IMAGE}\n"
         assert client.read_work_pool(WORK_POOL).base_job_template == printed
         client.delete_work_pool(WORK_POOL)
