@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, Any] = {
     "container_name": "prefect",
     "configure_cloudwatch_logs": True,
     "cloudwatch_logs_prefix": "flow",
-    # One family: a run registers nothing as long as image, roles and secrets stay.
+    # One family, which gets a revision when image, roles or secrets have changed, and none with every run.
     "match_latest_revision_in_family": True,
 }
 
