@@ -15,7 +15,7 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo up down screenshots conformance bench bench-full bench-prefect image-check clean
+.PHONY: help install test lint demo up down screenshots conformance image-check bench bench-full bench-prefect clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ conformance: install ## run OpenQuake's own test calculations and compare what i
 	@$(RUN) tests/conformance/engine_venv.py > .state/engine-python
 	@"$$(cat .state/engine-python)" tests/conformance/run_engine_cases.py .state/conformance
 	@$(RUN) tests/conformance/compare.py .state/conformance $(CONFORMANCE_ARGS)
+
+image-check: install ## run the steps of deployments/Dockerfile in a bare Debian (as root, with debootstrap)
+	@$(RUN) -m deployments.image.check
 
 bench: install ## measure what docs/performance.md claims, in ten minutes (BENCH_ARGS=... for benchmarks/run.py)
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt awswrangler
