@@ -17,6 +17,8 @@ Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
 ClusterName = Annotated[str, Field(pattern="^(local|none|(tcp|tls)://.*)$")]
 Workers = Annotated[int, Field(ge=1)]
+Curves = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 WcuPerSec = Annotated[float, Field(gt=0)]
 
 _CHUNK = "meta|stats|realisations|(stats|realisations):[0-9]{5,}-[0-9]{5,}"

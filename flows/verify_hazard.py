@@ -1,4 +1,4 @@
-"""Flow `verify_hazard`: compare every stored value of a calculation with its file."""
+"""Flow `verify_hazard`: check what is stored of a calculation against its file, its ledger, or itself."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.endings import failed, refused
-from flows.parameters import Encoding, HazSolIdText, Partition
+from flows.parameters import Curves, Encoding, HazSolIdText, Partition, Seed
 from flows.texts import text_to_markdown
 from hazard_store.errors import HazardStoreError
 from hazard_store.layouts import chosen_layout
 from hazard_store.ledger import Ledger
 from hazard_store.settings import Settings
-from hazard_store.verification import VerifyReport, verify
+from hazard_store.verification import DEFAULT_CURVES, FILE_MODES, Mode, VerifyReport, verify
 
 ARTIFACT_KEY = "verification"
 
@@ -23,43 +23,68 @@ ARTIFACT_KEY = "verification"
 def verify_hazard(
     haz_sol_id: HazSolIdText,
     source: str | None = None,
+    mode: Mode = "full",
+    curves: Curves = DEFAULT_CURVES,
+    seed: Seed | None = None,
     encoding: Encoding | None = None,
     partition: Partition | None = None,
     parent: str | None = None,
 ) -> State[VerifyReport]:
-    """Compare every stored value of a calculation with its file; the run fails where one differs.
+    """Check what is stored of a calculation; the run fails where something differs.
 
     Args:
         haz_sol_id: The id under which the calculation is stored.
-        source: Path of the datastore or of a zip archive that holds it. Empty for the file it was stored from.
+        source: Path of the datastore or of a zip archive that holds it. Empty for the file it was stored from; modes
+            digest and scientific read none.
+        mode: full (every value against the file), digest (every value against the ledger's digests, without the file),
+            sample (some curves against the file) or scientific (each mean against the weighted mean of its
+            realisations, without the file).
+        curves: How many curves a sample has.
+        seed: To draw the same sample as another run did. Empty for a new one.
         encoding: packed or list; empty for the layout that was stored last.
         partition: solution or location; empty for the layout that was stored last.
         parent: The parent calculation's file. Empty for the one that it was stored with.
     """
+    logger = get_run_logger()
     try:
         settings = Settings.from_environment()
         layout = chosen_layout(encoding, partition)
-        if not source:
+        if mode in FILE_MODES and not source:
             source = Ledger(settings).require_calculation(haz_sol_id, layout).source
-        report = verify(source, haz_sol_id, layout=layout, settings=settings, parent=parent or None)
+        report = verify(
+            source,
+            haz_sol_id,
+            mode=mode,
+            curves=curves,
+            seed=seed,
+            layout=layout,
+            settings=settings,
+            parent=parent or None,
+            on_wait=lambda holder: logger.info("waiting to see whether run %s, which has the lease, is alive", holder),
+        )
     except HazardStoreError as exc:
         return refused(exc)
-    create_markdown_artifact(report_to_markdown(report, source), key=ARTIFACT_KEY, description=report.summary)
+    document = report_to_markdown(report, source if mode in FILE_MODES else None)
+    create_markdown_artifact(document, key=ARTIFACT_KEY, description=report.summary)
     for difference in report.differences:
-        get_run_logger().error("%s", difference)
+        logger.error("%s", difference)
+    for note in report.notes:
+        logger.warning("%s", note)
     return Completed(message=report.summary, data=report) if report.ok else failed(report.summary, report)
 
 
-def report_to_markdown(report: VerifyReport, source: str) -> str:
-    """Write what was compared and the first differences."""
+def report_to_markdown(report: VerifyReport, source: str | None) -> str:
+    """Write what was compared, the first differences, and what could not be looked at."""
+    file = f" The file: {text_to_markdown(source)}." if source is not None else ""
     lines = [
         f"### {'The same' if report.ok else 'Different'}",
         "",
-        f"{text_to_markdown(report.summary)}. The file: {text_to_markdown(source)}.",
+        f"{text_to_markdown(report.summary)}.{file}",
     ]
+    for note in report.notes:
+        lines += ["", f"Not checked: {text_to_markdown(note)}."]
     if report.differences:
-        total = report.missing + report.extra + report.different + report.meta_differences
-        lines += ["", f"The first {len(report.differences):,} of {total:,}:", ""]
+        lines += ["", f"The first {len(report.differences):,} of {report.found:,}:", ""]
         lines += [
             "| what | site | kind | IMT | level | expected | got |",
             "| --- | --- | --- | --- | --- | --- | --- |",

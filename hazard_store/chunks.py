@@ -102,7 +102,8 @@ def store_meta(job: StoreJob) -> Metrics:
         meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
         metrics = Metrics(items=1, seconds=time.monotonic() - started)
         permit.check()
-        Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, ledger.end_chunk(record, status="done", items=1))
+        done = ledger.end_chunk(record, status="done", items=1, digest=meta.document_digest(document))
+        Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, done)
     return metrics
 
 

@@ -96,17 +96,30 @@ class Lease:
         LeaseHeldError
             If it is.
         """
-        seen: tuple[str, str] | None = None
-        seen_at = clock()
         while True:
-            held = self.read()
-            if held is None:
-                if self._write(self._model.entry.does_not_exist()):
-                    return
-                continue
-            if held.holder == self._holder:
+            dead = self.await_end(clock, sleep, on_wait)
+            if dead is not None and dead.holder == self._holder:
                 # The answer to our own write was lost on its way, and the write repeated.
                 return
+            if self._write(self._model.entry.does_not_exist() if dead is None else self._model.beat == dead.beat):
+                return
+
+    def await_end(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        on_wait: Callable[[str], None] = lambda holder: None,
+    ) -> LeaseEntry | None:
+        """See whether a holder is alive, for at most `LEASE_SECS`; gives the lease of one that is not, None for none.
+
+        Raises
+        ------
+        LeaseHeldError
+            If it is.
+        """
+        seen: tuple[str, str] | None = None
+        seen_at = clock()
+        while (held := self.read()) is not None and held.holder != self._holder:
             now = (held.holder, held.beat)
             if seen is None:
                 seen = now
@@ -116,9 +129,10 @@ class Lease:
                     f"run {held.holder} is storing or deleting {self._key[0]!r}: wait until it ends, then run again"
                 )
             forgotten = time.time() - float(held.renewed) > FORGOTTEN_SECS
-            if (forgotten or clock() - seen_at >= LEASE_SECS) and self._write(self._model.beat == held.beat):
-                return
+            if forgotten or clock() - seen_at >= LEASE_SECS:
+                break
             sleep(1.0)
+        return held
 
     def renew(self) -> bool:
         """Say that this run lives; False if another one has taken the lease over."""

@@ -122,6 +122,10 @@ def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, lis
         "fingerprint": calculation.fingerprint,
         "imtls": described["imtls"],
         "stats": list(calculation.stats),
+        "mean": {
+            "of": "rates" if calculation.averages_rates else "poes",
+            "imts_with_own_weights": list(calculation.imts_with_own_weights),
+        },
         "kinds": kinds,
         "curves": described["curves"],
         "sites": _to_columns(described["sites"], ("code", "lon", "lat", "vs30")),
@@ -135,6 +139,11 @@ def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, lis
 
 def _to_columns(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in names}
+
+
+def document_digest(document: dict[str, Any]) -> str:
+    """Digest a document, the same before it is stored and after it is read: 32 hexadecimal digits."""
+    return hashlib.blake2b(orjson.dumps(document), digest_size=16).hexdigest()
 
 
 def write_meta(meta: Meta, settings: Settings) -> None:

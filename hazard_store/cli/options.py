@@ -15,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ENCODINGS = ("packed", "list")
 PARTITIONS = ("solution", "location")
+VERIFY_MODES = ("full", "digest", "sample", "scientific")
 
 
 def lat_lon(text: str) -> tuple[float, float]:

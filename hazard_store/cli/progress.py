@@ -46,7 +46,7 @@ class StoreProgress:
 
     def wait(self, holder: str) -> None:
         """Say why nothing happens for some seconds."""
-        note(f"waiting to see whether run {holder}, which was storing or deleting this calculation, is alive")
+        note_wait(holder)
 
     def begin(self, plan: StorePlan) -> None:
         """Take the plan; the clock starts."""
@@ -203,6 +203,11 @@ class ScriptLines(StoreProgress):
                 put(f"Begin saving {self.TITLES[part]}")
                 return
             put(f"Skipping {self.TITLES[part]}: {self._skipped.get(part, 'stored before')}")
+
+
+def note_wait(holder: str) -> None:
+    """Say that it has to be seen whether another run is alive."""
+    note(f"waiting to see whether run {holder}, which was storing or deleting this calculation, is alive")
 
 
 class CountLines:

@@ -54,6 +54,8 @@ class Calculation:
     stats, aggs : tuple of str
         Statistics in stored order, as the engine writes them and by short name.
     realisations : tuple of Realisation
+    imts_with_own_weights : tuple of str
+        IMTs for which the job weighs its realisations differently; `realisations` has the weights of the others.
     logic_tree : LogicTreeTables, optional
     curves : dict
         Shapes as stored of `stats` (sites, stats, IMTs, levels) and `realisations`; `None` for what is not there.
@@ -99,6 +101,7 @@ class Calculation:
         )
         self._check_sites()
         self.realisations: tuple[Realisation, ...] = ()
+        self.imts_with_own_weights: tuple[str, ...] = ()
         self.logic_tree: LogicTreeTables | None = None
         self._set_realisations(reader, parent)
 
@@ -160,6 +163,7 @@ class Calculation:
         self.realisations = establish_realisations(tree, weights, n_stored, self._findings)
         if tree is not None:
             self.logic_tree = tables_of(tree, self.realisations)
+            self.imts_with_own_weights = tuple(imt for imt in self.imtls if imt in tree.imts_with_own_weights)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -175,6 +179,11 @@ class Calculation:
     def is_unfinished(self) -> bool:
         """Whether curves are missing or not filled, as far as has been looked: still being computed, or aborted."""
         return self._findings.unfinished
+
+    @property
+    def averages_rates(self) -> bool:
+        """Whether the job's mean is that of the rates, ``1 - exp(-mean(-ln(1 - poe)))``, and not of the poes."""
+        return bool(self.parameters.get("use_rates", False))
 
     @property
     def fingerprint(self) -> str:

@@ -104,6 +104,7 @@ class LogicTree:
     nightly: bool
     source_table: dict[str, list[Any]]
     gsim_table: dict[str, list[Any]]
+    imts_with_own_weights: tuple[str, ...] = ()
 
     @property
     def generator_in_doubt(self) -> bool:
@@ -220,6 +221,9 @@ def read_logic_tree(reader: Reader, engine_version: str, parameters: dict[str, A
                 reader.values("full_lt/source_model_lt"), ("branchset", "branch", "utype", "uvalue", "weight")
             ),
             gsim_table=_table(gsim_rows, ("trt", "branch", "uncertainty", weight_column)),
+            imts_with_own_weights=tuple(
+                name for name in gsim_rows.dtype.names if name not in (*_TABLE_COLUMNS, weight_column)
+            ),
         )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as exc:
         raise reader.damaged("full_lt", exc) from exc

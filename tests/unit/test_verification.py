@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hazard_store.comparison import CurveComparison, Difference, Tally
 from hazard_store.layouts import LAYOUTS, CurveBlock, Layout
 from hazard_store.meta import Meta
 from hazard_store.names import HazSolId
@@ -19,7 +18,10 @@ from hazard_store.settings import Settings
 from hazard_store.storage.models import table_name
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import StoredCurves
-from hazard_store.verification import VerifyReport, _unequal
+from hazard_store.verification import VerifyReport
+from hazard_store.verification.comparison import CurveComparison
+from hazard_store.verification.differences import Difference, Tally
+from hazard_store.verification.metas import unequal
 from tests.unit.fake_dynamodb import FakeDynamoDb
 
 SETTINGS = Settings(stage="UNIT")
@@ -232,7 +234,7 @@ def test_attributes_of_list_items_are_compared(name: str) -> None:
 
 
 def test_the_file_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hazard_store.comparison.BLOCK_BYTES", 2 * 4 * 6)
+    monkeypatch.setattr("hazard_store.verification.comparison.BLOCK_BYTES", 2 * 4 * 6)
     store = Store(LAYOUTS["packed+solution"])
     assert counts(store.compare()) == (0, 0, 0)
     assert max(kinds for _, kinds in store.reads) == 2
@@ -276,16 +278,16 @@ json_values = st.recursive(
 
 
 @given(json_values, json_values)
-def test_documents_differ_exactly_where_they_are_unequal(one: Any, other: Any) -> None:
-    assert not list(_unequal("x", one, one))
+def test_documents_differ_exactly_where_they_areunequal(one: Any, other: Any) -> None:
+    assert not list(unequal("x", one, one))
     same = one == other and str(one) == str(other)  # the order of IMTs matters, which == ignores
-    assert bool(list(_unequal("x", one, other))) == (not same)
+    assert bool(list(unequal("x", one, other))) == (not same)
 
 
 def test_a_difference_in_a_document_has_its_path() -> None:
     one = {"sites": {"lat": [1.0, 2.0]}, "imtls": {"PGA": [1], "SA": [2]}}
     other = {"sites": {"lat": [1.0, 2.5]}, "imtls": {"SA": [2], "PGA": [1]}}
-    assert list(_unequal("meta", one, other)) == [
+    assert list(unequal("meta", one, other)) == [
         ("meta.sites.lat[1]", 2.0, 2.5),
         ("meta.imtls", ["PGA", "SA"], ["SA", "PGA"]),
     ]
