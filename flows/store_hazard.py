@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, unmapped
@@ -56,6 +56,7 @@ def store_hazard(
     sites: Literal["auto", "normalised"] = "auto",
     parent: str | None = None,
     trust_imt_order: bool = False,
+    replace: bool = False,
     chunks: list[ChunkName] | None = None,
 ) -> State[StoreReport]:
     """Store one OpenQuake calculation in DynamoDB.
@@ -73,6 +74,8 @@ def store_hazard(
         sites: auto (the job's custom_site_id where there is one) or normalised ([lat~lon] for all).
         parent: The parent calculation's file, for one that was started with --hc.
         trust_imt_order: Store a file of engine 3.17 or 3.18 although its IMT labels are suspect.
+        replace: Remove what an earlier content of this id left in these tables (sites, statistics, realisations, parts
+            that this one has not).
         chunks: Only these chunks, by id or part, even if they are stored already. Empty for all that are missing.
     """
     request = StoreRequest(
@@ -85,6 +88,7 @@ def store_hazard(
         sites=sites,
         parent=parent,
         trust_imt_order=trust_imt_order,
+        replace=replace,
         max_wcu=max_wcu,
     )
     return store(request, cluster, workers)
@@ -115,6 +119,8 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
             plan.items_todo,
             len(plan.chunks) - len(plan.todo),
         )
+        if plan.removed:
+            logger.info("%d items of an earlier content removed", plan.removed)
         began = time.monotonic()
         reporter.begin(plan)
         outcomes = []
@@ -135,7 +141,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
 def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
     steps = len(plan.steps())
-    job = replace(plan.job, workers=_share_out(plan, where, steps))
+    job = dataclasses.replace(plan.job, workers=_share_out(plan, where, steps))
     futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
     if plan.meta_todo:
         futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
@@ -217,6 +223,7 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
                 sites=request.sites,
                 parent=request.parent,
                 trust_imt_order=request.trust_imt_order,
+                replace=request.replace,
                 chunks=list(request.chunks) or None,
                 return_state=True,
             )

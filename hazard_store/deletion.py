@@ -13,11 +13,9 @@ The order makes a delete that was killed one that is repeated:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from hazard_store import meta as meta_room
 from hazard_store import v2_fetching
@@ -28,13 +26,11 @@ from hazard_store.lease import held
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
 from hazard_store.meta import Meta
 from hazard_store.names import CURVE_PARTS
+from hazard_store.removal import remove_items
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, table_name
-from hazard_store.storage.reader import MAX_DELETE_KEYS, Key, Reader
+from hazard_store.storage.reader import Reader
 from hazard_store.stored import Place, StoredCurves
-
-# Deletes cost write units as puts do; four requests under way are what one hash key bears.
-CONNECTIONS = 4
 
 OnProgress = Callable[[int, int], None]
 """Takes the items deleted so far, and how many the ledger expects (0 if it does not know)."""
@@ -90,6 +86,11 @@ class _Found:
     has_chunks: bool
     has_items: bool
 
+    @property
+    def bins(self) -> tuple[str, ...]:
+        """Where else an earlier content's items may be."""
+        return () if self.record is None else self.record.bins
+
     def __bool__(self) -> bool:
         known = self.record is not None or self.entries > 0
         return known or self.has_meta_items or self.has_v2_meta or self.has_items
@@ -143,7 +144,8 @@ def delete(
             meta_items += _stop_readers(haz_sol_id, one, settings)
             entries += _forget_chunks(haz_sol_id, one, settings)
             for part in CURVE_PARTS:
-                for deleted in _delete_items(StoredCurves(haz_sol_id, one.layout, part, settings, reader), one.places):
+                stored = StoredCurves(haz_sol_id, one.layout, part, settings, reader, one.bins)
+                for deleted in remove_items(stored, stored.everything(one.places, keys_only=True)):
                     items += deleted
                     if on_progress is not None:
                         on_progress(items, expected)
@@ -174,7 +176,7 @@ def _find(
         has_v2_meta = layout.is_v2 and v2_fetching.find_calculation(haz_sol_id, settings) is not None
     for part in CURVE_PARTS:
         with suppress(TableMissingError):
-            stored = StoredCurves(haz_sol_id, layout, part, settings, reader)
+            stored = StoredCurves(haz_sol_id, layout, part, settings, reader, () if record is None else record.bins)
             has_items = has_items or next(stored.everything(places, keys_only=True), None) is not None
     return _Found(
         layout=layout,
@@ -212,8 +214,7 @@ def _places(meta: Meta) -> tuple[Place, ...]:
 
 def _require_places(haz_sol_id: str, found: _Found) -> None:
     """Refuse to forget a calculation whose items are somewhere in a `location` table, nobody knows where."""
-    by_bin = found.layout.partition.hash_attribute != "haz_sol_id"
-    if by_bin and found.has_chunks and not found.places:
+    if found.layout.is_by_bin and found.has_chunks and not found.places:
         source = f" from {found.record.source}" if found.record else ""
         raise LedgerError(
             f"the meta of {haz_sol_id!r} in {found.layout.name} is gone, and with it the bins in which its items are: "
@@ -236,27 +237,3 @@ def _forget_chunks(haz_sol_id: str, found: _Found, settings: Settings) -> int:
     if found.record is not None:
         ledger.save_calculation(replace(found.record, status="failed", items=0, updated=now_text()))
     return found.entries
-
-
-def _delete_items(stored: StoredCurves, places: Sequence[Place]) -> Iterator[int]:
-    """Delete every item that is there, in batches; gives the size of each batch when it is acknowledged."""
-
-    def batches() -> Iterator[list[Key]]:
-        with suppress(TableMissingError):
-            items = stored.everything(places, keys_only=True)
-            while batch := [(item.hash_key, item.range_key) for item in islice(items, MAX_DELETE_KEYS)]:
-                yield batch
-
-    under_way: set[Future[int]] = set()
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="delete") as pool:
-        for batch in batches():
-            under_way.add(pool.submit(_delete_batch, stored, batch))
-            if len(under_way) >= 2 * CONNECTIONS:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        yield from (future.result() for future in under_way)
-
-
-def _delete_batch(stored: StoredCurves, keys: list[Key]) -> int:
-    stored.reader.delete(stored.table, stored.key_names, keys)
-    return len(keys)

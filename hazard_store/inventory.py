@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hazard_store.oq import Calculation
 from hazard_store.stored import Place, StoredCurves, StoredItem
+
+
+def places_of(calculation: Calculation) -> tuple[Place, ...]:
+    """Give a file's sites in its order."""
+    sites = calculation.sites
+    return tuple(
+        Place(code, float(lat), float(lon)) for code, lat, lon in zip(sites.codes, sites.lat, sites.lon, strict=True)
+    )
 
 
 class Inventory:

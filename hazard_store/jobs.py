@@ -28,6 +28,8 @@ class StoreRequest:
         Empty for all that the file holds.
     chunks : tuple of str
         Ids or parts; empty for all. Named chunks are stored even if the ledger has them as done.
+    replace : bool
+        Remove what an earlier content left behind: sites, statistics, realisations and parts that this one has not.
     max_wcu : float, optional
         Write units per second of the whole run, however many workers share it.
     connections : int, optional
@@ -43,6 +45,7 @@ class StoreRequest:
     sites: SiteCodes = "auto"
     parent: str | None = None
     trust_imt_order: bool = False
+    replace: bool = False
     max_wcu: float | None = None
     connections: int | None = None
 
@@ -80,7 +83,8 @@ class StorePlan:
     """A run: its job, its chunks, and which of them are left to do; it stays in the process that runs it.
 
     `todo` is in the order in which the chunks are best stored. `lost` is set when another run took the lease over: this
-    one must not write any more. `share` takes how many workers are left while the run goes on.
+    one must not write any more. `share` takes how many workers are left while the run goes on. `removed` counts items
+    of an earlier content that the run removed before it began to write.
     """
 
     job: StoreJob
@@ -91,6 +95,7 @@ class StorePlan:
     warnings: tuple[str, ...]
     lost: threading.Event = field(default_factory=threading.Event, compare=False)
     share: Share = field(default_factory=Share, compare=False)
+    removed: int = 0
 
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""
@@ -125,6 +130,7 @@ class StoreReport:
     outcomes: tuple[ChunkOutcome, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    removed: int = 0
 
     @property
     def failed(self) -> tuple[ChunkOutcome, ...]:

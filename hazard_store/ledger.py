@@ -6,6 +6,7 @@ share one hash key, so that listing them is a query; the records of a calculatio
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -69,6 +70,9 @@ class CalculationRecord:
         Of every part the file holds; with `n_sites` this is the plan.
     parts : tuple
         Parts that were asked for so far.
+    bins : tuple of str
+        Hash keys under which items of an earlier content may stand, besides those of the sites of this one. It says
+        where to look, never what is there.
     source_size, source_mtime_ns : int
         Bytes and age of the file or archive when it was stored: a file that still has both need not be read again.
     """
@@ -86,6 +90,7 @@ class CalculationRecord:
     parent: str | None = None
     trust_imt_order: bool = False
     items: int = 0
+    bins: tuple[str, ...] = ()
     source_size: int = 0
     source_mtime_ns: int = 0
     run_id: str = ""
@@ -170,6 +175,12 @@ class Ledger:
             removed += self._delete(haz_sol_id, _chunk_entry(layout, chunk_id))
         return removed + self._delete(_CALCULATIONS, f"{haz_sol_id}#{layout.name}")
 
+    def delete_chunks(self, haz_sol_id: str, layout: Layout, *, keep: Container[ChunkId]) -> None:
+        """Forget the chunks of an earlier content: all but those to keep."""
+        for chunk_id in self.chunks(haz_sol_id, layout):
+            if chunk_id not in keep:
+                self._delete(haz_sol_id, _chunk_entry(layout, chunk_id))
+
     @property
     def _table(self) -> str:
         return table_name(LedgerEntry.table_base, self._settings)
@@ -204,6 +215,5 @@ def _record_from_json(kind: type[R], document: dict[str, Any]) -> R:
     """Make a record from its JSON; fields that a newer version added are left out, missing ones take their default."""
     known = {f.name for f in fields(kind)}
     values = {name: value for name, value in document.items() if name in known}
-    if "parts" in values:
-        values["parts"] = tuple(values["parts"])
+    values |= {name: tuple(values[name]) for name in ("parts", "bins") if name in values}
     return kind(**values)

@@ -40,13 +40,18 @@ class StoredItem(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredCurves:
-    """The items of one part of one calculation in one layout."""
+    """The items of one part of one calculation in one layout.
+
+    `more_bins` are hash keys under which items of an earlier content may stand, besides those of the sites that are
+    known; they matter only where the hash key is a bin.
+    """
 
     haz_sol_id: str
     layout: Layout
     part: CurvePart
     settings: Settings
     reader: Reader
+    more_bins: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
@@ -79,7 +84,7 @@ class StoredCurves:
         """Read every item that is there, whether or not a meta or a file knows of it, hash key by hash key.
 
         Where the hash key is the calculation, that is all under it. Where it is a bin, that is all of this calculation
-        in the bins of `places`, found by skipping from site to site.
+        in the bins of `places` and in `more_bins`, found by skipping from site to site.
 
         Parameters
         ----------
@@ -89,7 +94,7 @@ class StoredCurves:
             Leave out the attributes that are not keys.
         """
         attributes = self.key_names if keys_only else ()
-        hash_keys = dict.fromkeys(self.key(place, "")[0] for place in places)
+        hash_keys = dict.fromkeys((*(self.key(place, "")[0] for place in places), *self.more_bins))
         if not self.is_by_bin:
             hash_keys = {self.haz_sol_id: None}
         for hash_key in hash_keys:
@@ -103,7 +108,7 @@ class StoredCurves:
     @property
     def is_by_bin(self) -> bool:
         """Whether other calculations' items stand under the same hash keys."""
-        return self.layout.partition.hash_attribute != "haz_sol_id"
+        return self.layout.is_by_bin
 
     def _prefixes_in_bin(self, hash_key: str) -> Iterator[str]:
         """Give this calculation's key prefix at every site of a bin that has items of any calculation."""

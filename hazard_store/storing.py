@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from hazard_store import lease, ledger, meta
-from hazard_store.chunks import opened_calculation, permit_of, store_chunk, store_meta
+from hazard_store.chunks import kinds_of, opened_calculation, permit_of, store_chunk, store_meta
 from hazard_store.errors import (
     CorruptItemError,
     CredentialsError,
@@ -29,16 +29,21 @@ from hazard_store.errors import (
     TableMissingError,
     UsageError,
 )
+from hazard_store.fetching import place_of
+from hazard_store.inventory import Inventory, places_of
 from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
 from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
+from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
+from hazard_store.storage.reader import Reader
 from hazard_store.storage.tables import require_tables
+from hazard_store.stored import Place, StoredCurves
 
 # When one chunk meets these, every other one would: the rest are not tried, and the run says so.
 HOPELESS = (CredentialsError, TableMissingError, SourceChangedError, LeaseLostError)
@@ -47,11 +52,11 @@ CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)
 
 _LEFT_BEHIND = (
     "another content was stored under {id} before: what it had and this one has not (sites, codes, realisations) stays "
-    "in the tables, where readers that do not ask the meta find it; `hazard-store delete {id}` first removes it"
+    "in the tables, where readers that do not ask the meta find it; `hazard-store store --replace` removes it"
 )
 
 # What of a calculation's record may differ without the meta being another.
-_NOT_IN_META = ("source", "source_size", "source_mtime_ns", "status", "items", "run_id", "created", "updated")
+_NOT_IN_META = ("source", "source_size", "source_mtime_ns", "status", "items", "bins", "run_id", "created", "updated")
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ class _Checked:
     """A request whose file was read and found right, before the ledger was asked."""
 
     job: StoreJob
-    n_sites: int
-    curves_per_site: dict[CurvePart, int]
+    places: tuple[Place, ...]
+    kinds: dict[CurvePart, list[str]]
     chunks: list[Chunk]
     named: list[Chunk]
     warnings: tuple[str, ...]
@@ -95,6 +100,8 @@ def started(
         plan = replace(_plan(request, checked), lost=lost, share=share)
         try:
             _begin(plan)
+            if request.replace:
+                plan = _replaced(plan, checked)
             yield plan
         except BaseException as exc:
             if not lost.is_set() and not isinstance(exc, LeaseLostError):
@@ -155,10 +162,11 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
             run_id=uuid.uuid4().hex[:12],
         )
         calculation.check_unchanged()
-        n_sites = len(calculation.sites.codes)
-        chunks = plan_chunks(n_sites, {p: n for p, n in curves_per_site.items() if p in job.parts})
+        places = places_of(calculation)
+        chunks = plan_chunks(len(places), {p: n for p, n in curves_per_site.items() if p in job.parts})
         named = select_chunks(chunks, [name for name in request.chunks if name != META_CHUNK])
-        return _Checked(job, n_sites, curves_per_site, chunks, named, calculation.warnings)
+        kinds = {part: kinds_of(calculation, part) for part in curves_per_site}
+        return _Checked(job, places, kinds, chunks, named, calculation.warnings)
 
 
 def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
@@ -178,8 +186,8 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         source=job.source,
         fingerprint=job.fingerprint,
         identity=job.identity,
-        n_sites=checked.n_sites,
-        curves_per_site=checked.curves_per_site,
+        n_sites=len(checked.places),
+        curves_per_site={part: len(kinds) for part, kinds in checked.kinds.items()},
         parts=meta.asked_parts((*job.parts, *wanted_before)),
         status="storing",
         sites=request.sites,
@@ -192,8 +200,11 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
     )
     if same and earlier is not None:
         record = replace(record, created=earlier.created)
+    leaves_behind = earlier is not None and not same and not request.replace
     # The ledger may have the meta as done, and the meta be lost or damaged since.
-    meta_stands = is_done(records.get(META_CHUNK), job.identity) and _stored_meta(job) is not None
+    stored_meta = _stored_meta(job)
+    meta_stands = is_done(records.get(META_CHUNK), job.identity) and stored_meta is not None
+    record = replace(record, bins=_other_bins(job, checked.places, stored_meta, earlier))
     meta_as_before = replace(record, **{name: getattr(earlier, name) for name in _NOT_IN_META}) if earlier else None
     return StorePlan(
         job=replace(job, parts=record.parts),
@@ -201,8 +212,24 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         chunks=tuple(chunks),
         todo=tuple(spread_chunks(todo)),
         meta_todo=META_CHUNK in request.chunks or meta_as_before != earlier or not meta_stands,
-        warnings=(*checked.warnings, *([] if earlier is None or same else [_LEFT_BEHIND.format(id=job.haz_sol_id)])),
+        warnings=(*checked.warnings, *([_LEFT_BEHIND.format(id=job.haz_sol_id)] if leaves_behind else [])),
     )
+
+
+def _other_bins(
+    job: StoreJob, places: tuple[Place, ...], stored: meta.Meta | None, earlier: CalculationRecord | None
+) -> tuple[str, ...]:
+    """Give the bins of the contents that were stored before, which only their metas know, and those are overwritten."""
+    if not job.layout.is_by_bin:
+        return ()
+
+    def bins_of(some: Iterable[Place]) -> set[str]:
+        return {job.layout.partition.hash_key(job.haz_sol_id, place.lat, place.lon) for place in some}
+
+    before = set(() if earlier is None else earlier.bins)
+    if stored is not None:
+        before |= bins_of(place_of(stored, site) for site in range(len(stored.codes)))
+    return tuple(sorted(before - bins_of(places)))
 
 
 def _stored_meta(job: StoreJob) -> meta.Meta | None:
@@ -230,6 +257,34 @@ def _begin(plan: StorePlan) -> None:
         if job.layout.is_v2:
             meta.delete_v2_meta(job.haz_sol_id, job.settings)
     Ledger(job.settings).save_calculation(plan.record)
+
+
+def _replaced(plan: StorePlan, checked: _Checked) -> StorePlan:
+    """Remove what an earlier content left behind, before anything of the new one is written.
+
+    The ledger's record says in which bins that is until it is gone, so that a run that ends in between is repeated.
+    """
+    job, records = plan.job, Ledger(plan.job.settings)
+    reader = Reader(job.settings)
+
+    def check() -> None:
+        if plan.lost.is_set():
+            raise lease.lost_error(job.haz_sol_id)
+
+    inventories = [
+        Inventory(
+            StoredCurves(job.haz_sol_id, job.layout, part, job.settings, reader, plan.record.bins),
+            checked.places,
+            checked.kinds.get(part, []) if part in plan.record.parts else [],
+        )
+        for part in CURVE_PARTS
+    ]
+    removed = remove_leftovers(inventories, check)
+    check()
+    records.delete_chunks(job.haz_sol_id, job.layout, keep={META_CHUNK, *(chunk.id for chunk in plan.record.plan())})
+    record = replace(plan.record, bins=())
+    records.save_calculation(record)
+    return replace(plan, record=record, removed=removed)
 
 
 def _interrupt(plan: StorePlan, error: BaseException) -> None:
@@ -282,6 +337,7 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
         outcomes=tuple(outcomes),
         seconds=seconds,
         warnings=tuple(warnings),
+        removed=plan.removed,
     )
 
 

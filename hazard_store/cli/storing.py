@@ -48,6 +48,12 @@ STEM = "{stem}"
 @click.option(
     "--max-wcu", type=positive_number, metavar="N", help="Write units per second that the run may use, all workers."
 )
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Remove what an earlier content of this id left in these tables: sites, statistics, realisations and parts "
+    "that this one has not.",
+)
 @source_options
 @json_option
 @click.pass_context
@@ -61,6 +67,7 @@ def store(
     cluster: str,
     workers: int | None,
     max_wcu: float | None,
+    replace: bool,
     parent: str | None,
     sites: Any,
     trust_imt_order: bool,
@@ -88,6 +95,7 @@ def store(
             sites=sites,
             parent=parent,
             trust_imt_order=trust_imt_order,
+            replace=replace,
             max_wcu=max_wcu,
         )
         for source, name in zip(sources, ids_of(sources, haz_sol_id), strict=True)
@@ -183,12 +191,15 @@ def run_to_end(
 
 def done_line(report: StoreReport) -> str:
     """Say what a run stored."""
+    removed = f", {count(report.removed, 'item')} of an earlier content removed" if report.removed else ""
     if report.complete and not report.outcomes:
-        return f"{report.haz_sol_id} ({report.layout}) is complete, {count(report.chunks, 'chunk')} stored before"
+        before = f"{count(report.chunks, 'chunk')} stored before"
+        return f"{report.haz_sol_id} ({report.layout}) is complete, {before}{removed}"
     state = "complete" if report.complete else "not complete yet, as parts of it were not asked for or are missing"
     skipped = f", {count(report.skipped, 'chunk')} stored before" if report.skipped else ""
     totals = report.totals()
-    return f"stored {report.haz_sol_id} ({report.layout}), {state}: {totals.summary()}, {totals.seconds:.1f} s{skipped}"
+    figures = f"{totals.summary()}, {totals.seconds:.1f} s"
+    return f"stored {report.haz_sol_id} ({report.layout}), {state}: {figures}{skipped}{removed}"
 
 
 def failure_line(report: StoreReport, cluster: str) -> str:
@@ -227,4 +238,5 @@ def report_to_json(report: StoreReport) -> dict[str, Any]:
         "total": report.totals().figures(),
         "seconds": report.seconds,
         "warnings": list(report.warnings),
+        "removed": report.removed,
     }

@@ -85,6 +85,11 @@ class Layout:
         """Whether its tables are the V2 tables, which have a meta table of their own."""
         return self.name == "list+solution"
 
+    @property
+    def is_by_bin(self) -> bool:
+        """Whether hash keys are bins, under which other calculations' items stand as well."""
+        return self.partition.hash_attribute != "haz_sol_id"
+
     def table_base(self, part: CurvePart) -> str:
         """Name of the part's table without the stage."""
         return _TABLE_NAMES[self.encoding.name, self.partition.name][part]

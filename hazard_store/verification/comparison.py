@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hazard_store.errors import CorruptItemError
-from hazard_store.inventory import Inventory
+from hazard_store.inventory import Inventory, places_of
 from hazard_store.meta import Meta
 from hazard_store.oq import Calculation
 from hazard_store.planning import BLOCK_BYTES
-from hazard_store.stored import Place, StoredCurves
+from hazard_store.stored import StoredCurves
 from hazard_store.verification.differences import Difference, Tally
 from hazard_store.verification.walk import DECODE_ITEMS, Found, Walk, note_undecodable
 
@@ -33,18 +33,13 @@ class CurveComparison:
         self._calculation = calculation
         self._part = stored.part
         self._tally = tally
-        sites = calculation.sites
-        self._places = [
-            Place(code, float(lat), float(lon))
-            for code, lat, lon in zip(sites.codes, sites.lat, sites.lon, strict=True)
-        ]
         self._imtls = dict(calculation.imtls)
         # Readers decode with the meta's IMTs; without a meta the file's are the best guess.
         stored_imtls = self._imtls if meta is None else meta.imtls
         self._row_of = {imt: number for number, imt in enumerate(stored_imtls)}
         curve_bytes = 4 * sum(map(len, self._imtls.values()))
         self._block_items = max(1, BLOCK_BYTES // curve_bytes)
-        inventory = Inventory(stored, self._places, kinds)
+        inventory = Inventory(stored, places_of(calculation), kinds)
         self._walk = Walk(inventory, stored_imtls, tally, min(self._block_items, DECODE_ITEMS))
 
     def run(self) -> Iterator[None]:

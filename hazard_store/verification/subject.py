@@ -45,7 +45,8 @@ class Subject:
 
     def stored(self, part: CurvePart) -> StoredCurves:
         """Where its curves of a part are."""
-        return StoredCurves(self.haz_sol_id, self.layout, part, self.settings, Reader(self.settings))
+        bins = () if self.record is None else self.record.bins
+        return StoredCurves(self.haz_sol_id, self.layout, part, self.settings, Reader(self.settings), bins)
 
 
 def find_subject(haz_sol_id: str, layout: Layout | None, settings: Settings) -> Subject:

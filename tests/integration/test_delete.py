@@ -11,15 +11,19 @@ import pytest
 from hazard_store import deletion, query
 from hazard_store.deletion import delete
 from hazard_store.errors import LedgerError, NotStoredError
+from hazard_store.fetching import place_of
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import delete_meta, read_meta
+from hazard_store.names import CURVE_PARTS, CurvePart
+from hazard_store.removal import remove_items
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import MODELS, CalculationMeta, bind, table_name
 from hazard_store.storage.reader import Reader
 from hazard_store.storage.tables import create_tables
+from hazard_store.stored import StoredCurves
 from hazard_store.storing import store_in_process
 from hazard_store.verification import verify
 
@@ -105,6 +109,33 @@ def test_a_lost_ledger_does_not_matter(layout: Layout, tables: Settings, data_di
     store(data_dir / "custom_ids.hdf5", "CALC-1", layout, tables)
     Ledger(tables).delete("CALC-1", layout)
     assert delete("CALC-1").ledger_entries == 0
+    assert is_empty(dump(tables))
+
+
+@by_layout
+@pytest.mark.parametrize("word", ["all is stored", "next to nothing was stored", "another content was stored"])
+def test_the_ledgers_word_is_not_taken_for_what_the_tables_hold(
+    layout: Layout, word: str, tables: Settings, data_dir: Path
+) -> None:
+    store(data_dir / "custom_ids.hdf5", "CALC-1", layout, tables)
+    ledger = Ledger(tables)
+    record = ledger.require_calculation("CALC-1")
+    expected = 85
+    if word == "all is stored":
+        for part in CURVE_PARTS:
+            items = StoredCurves("CALC-1", layout, part, tables, Reader(tables))
+            places = [place_of(read_meta("CALC-1", tables), site) for site in range(5)]
+            sum(remove_items(items, items.everything(places, keys_only=True)))
+        expected = 0
+    elif word == "next to nothing was stored":
+        ledger.delete("CALC-1", layout)
+        parts: dict[CurvePart, int] = {"stats": 1}
+        ledger.save_calculation(
+            replace(record, n_sites=1, curves_per_site=parts, parts=("stats",), items=1, status="failed")
+        )
+    else:
+        ledger.save_calculation(replace(record, identity="another", fingerprint="another", bins=("0.0~0.0",)))
+    assert delete("CALC-1").items == expected
     assert is_empty(dump(tables))
 
 

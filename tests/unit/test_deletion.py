@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hazard_store.deletion import DeleteReport, _delete_items
+from hazard_store.deletion import DeleteReport
 from hazard_store.errors import StorageError, UnacknowledgedError
 from hazard_store.layouts import LAYOUTS, CurveBlock, Layout
+from hazard_store.removal import remove_items
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import RetryPolicy
 from hazard_store.storage.models import table_name
@@ -46,6 +49,10 @@ def stored_in(database: FakeDynamoDb, layout: Layout) -> StoredCurves:
     return StoredCurves("CALC", layout, "realisations", SETTINGS, reader)
 
 
+def remove(stored: StoredCurves, places: list[Place]) -> Iterator[int]:
+    return remove_items(stored, stored.everything(places, keys_only=True))
+
+
 @settings(deadline=None)
 @given(
     layout=st.sampled_from(list(LAYOUTS.values())),
@@ -59,7 +66,7 @@ def test_a_calculation_goes_and_those_whose_ids_start_alike_stay(
     others = store(database, layout, "CALC2") | store(database, layout, "CAL")
     mine = store(database, layout, "CALC")
     # Where the hash key is a bin, one place of each bin is enough to find all.
-    deleted = sum(_delete_items(stored_in(database, layout), PLACES[::4]))
+    deleted = sum(remove(stored_in(database, layout), PLACES[::4]))
     assert deleted == len(mine) == 63
     assert database.keys(stored_in(database, layout).table) == others
 
@@ -68,7 +75,7 @@ def test_throttles_and_lost_connections_are_waited_out() -> None:
     layout = LAYOUTS["packed+solution"]
     database = FakeDynamoDb(failures=[refuse("ThrottlingException"), lose_connection] * 3)
     store(database, layout, "CALC")
-    assert sum(_delete_items(stored_in(database, layout), PLACES)) == 63
+    assert sum(remove(stored_in(database, layout), PLACES)) == 63
     assert not database.keys(stored_in(database, layout).table)
 
 
@@ -77,7 +84,7 @@ def test_what_is_not_acknowledged_is_named() -> None:
     database = FakeDynamoDb(portion=0)
     store(database, layout, "CALC")
     with pytest.raises(UnacknowledgedError, match="were not deleted") as caught:
-        list(_delete_items(stored_in(database, layout), PLACES))
+        list(remove(stored_in(database, layout), PLACES))
     assert set(caught.value.keys) <= database.keys(stored_in(database, layout).table)
     assert len(caught.value.keys) in (25, 13)
 
@@ -87,12 +94,12 @@ def test_a_refusal_ends_it() -> None:
     database = FakeDynamoDb(failures=[refuse("ValidationException")])
     store(database, layout, "CALC")
     with pytest.raises(StorageError, match="ValidationException"):
-        list(_delete_items(stored_in(database, layout), PLACES))
+        list(remove(stored_in(database, layout), PLACES))
 
 
 def test_a_table_that_does_not_exist_holds_nothing() -> None:
     database = FakeDynamoDb(failures=[refuse("ResourceNotFoundException")])
-    assert list(_delete_items(stored_in(database, LAYOUTS["packed+solution"]), PLACES)) == []
+    assert list(remove(stored_in(database, LAYOUTS["packed+solution"]), PLACES)) == []
 
 
 def test_the_summary_counts() -> None:
