@@ -22,7 +22,7 @@ from hazard_store import v2_fetching
 from hazard_store.errors import CorruptItemError, LedgerError, NotStoredError, TableMissingError
 from hazard_store.fetching import place_of
 from hazard_store.layouts import LAYOUTS, Layout
-from hazard_store.lease import held
+from hazard_store.lease import Lease, held
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
 from hazard_store.meta import Meta
 from hazard_store.names import CURVE_PARTS
@@ -74,6 +74,8 @@ class _Found:
         How many chunks the ledger knows, the meta's among them.
     has_chunks : bool
         Whether the ledger knows a chunk of curves.
+    is_leased : bool
+        Whether a run holds its lease, or died with it.
     """
 
     layout: Layout
@@ -85,6 +87,7 @@ class _Found:
     entries: int
     has_chunks: bool
     has_items: bool
+    is_leased: bool
 
     @property
     def bins(self) -> tuple[str, ...]:
@@ -158,7 +161,7 @@ def delete(
 
 def _lease(haz_sol_id: str, one: _Found, settings: Settings) -> AbstractContextManager[object]:
     """Keep stores out meanwhile; what an old program stored, perhaps where no ledger is, no run of ours is storing."""
-    if one.record is None and not one.entries:
+    if one.record is None and not one.entries and not one.is_leased:
         return nullcontext()
     return held(haz_sol_id, one.layout, f"delete-{uuid.uuid4().hex[:12]}", settings)
 
@@ -168,10 +171,11 @@ def _find(
 ) -> _Found:
     places = known if meta is None else _places(meta)
     ledger = Ledger(settings)
-    record, chunk_ids, has_v2_meta, has_items = None, set[str](), False, False
+    record, chunk_ids, has_v2_meta, has_items, is_leased = None, set[str](), False, False, False
     with suppress(TableMissingError):
         record = ledger.calculation(haz_sol_id, layout)
         chunk_ids = set(ledger.chunks(haz_sol_id, layout))
+        is_leased = Lease(haz_sol_id, layout, "", settings).read() is not None
     with suppress(TableMissingError):
         has_v2_meta = layout.is_v2 and v2_fetching.find_calculation(haz_sol_id, settings) is not None
     for part in CURVE_PARTS:
@@ -188,6 +192,7 @@ def _find(
         entries=len(chunk_ids),
         has_chunks=bool(chunk_ids - {META_CHUNK}),
         has_items=has_items,
+        is_leased=is_leased,
     )
 
 
@@ -233,7 +238,8 @@ def _forget_chunks(haz_sol_id: str, found: _Found, settings: Settings) -> int:
     """Let the ledger know of no stored chunk; gives the number of entries removed for good."""
     ledger = Ledger(settings)
     if found.entries:
-        ledger.delete(haz_sol_id, found.layout)
+        # Not the record, which until the end shows an operator that something is left, and where.
+        ledger.delete_chunks(haz_sol_id, found.layout)
     if found.record is not None:
         ledger.save_calculation(replace(found.record, status="failed", items=0, updated=now_text()))
     return found.entries

@@ -175,8 +175,8 @@ class Ledger:
             removed += self._delete(haz_sol_id, _chunk_entry(layout, chunk_id))
         return removed + self._delete(_CALCULATIONS, f"{haz_sol_id}#{layout.name}")
 
-    def delete_chunks(self, haz_sol_id: str, layout: Layout, *, keep: Container[ChunkId]) -> None:
-        """Forget the chunks of an earlier content: all but those to keep."""
+    def delete_chunks(self, haz_sol_id: str, layout: Layout, *, keep: Container[ChunkId] = ()) -> None:
+        """Forget all chunks but those to keep; the calculation's own record stays."""
         for chunk_id in self.chunks(haz_sol_id, layout):
             if chunk_id not in keep:
                 self._delete(haz_sol_id, _chunk_entry(layout, chunk_id))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 Rule = Callable[[str, bytes], tuple[int, str] | None]
@@ -28,6 +30,11 @@ class FaultProxy(ThreadingHTTPServer):
         self.rule: Rule = lambda operation, body: None
         self.requests: list[str] = []
         self.lock = threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed; whatever else goes wrong is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def endpoint(self) -> str:

@@ -188,12 +188,13 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, calls_before
 
 KILLS: dict[str, tuple[Any, str, int]] = {
     "before the readers are stopped": (deletion.meta_room, "mark_incomplete", 0),
-    "before the chunks are forgotten": (Ledger, "delete", 0),
+    "before the chunks are forgotten": (Ledger, "delete_chunks", 0),
+    "between chunks": (Ledger, "_delete", 1),
     "before the record is written again": (Ledger, "save_calculation", 0),
     "before the first items": (Reader, "delete", 0),
     "between items": (Reader, "delete", 2),
     "before the meta": (deletion.meta_room, "delete_meta", 0),
-    "before the record goes": (Ledger, "delete", 1),
+    "before the record goes": (Ledger, "delete", 0),
 }
 
 
