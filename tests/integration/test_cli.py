@@ -119,6 +119,18 @@ def test_the_whole_journey(layout: str, tables: Settings, custom: Path, run_cli:
     assert (tmp_path / "wlg.svg").read_text().startswith("<?xml")
     verified = run_cli("verify", custom, "--id", "NZ-1", "--json")
     assert (verified.code, verified.json["ok"], verified.json["checked_items"]) == (0, True, 85)
+    told = run_cli("verify", "--id", "NZ-1", "--json").json
+    assert (told["mode"], told["ok"], told["checked_items"]) == ("digest", True, 85)
+    assert run_cli("verify", "--id", "NZ-1", "--mode", "scientific").code == 0
+    told = run_cli("verify", custom, "--id", "NZ-1", "--mode", "sample", "--curves", 7, "--seed", 3, "--json").json
+    assert (told["ok"], told["checked_items"], told["seed"]) == (True, 7, 3)
+    replaced = run_cli("store", custom, "--id", "NZ-1", "--cluster", "none", *flags, "--part", "stats", "--replace")
+    assert (replaced.code, "is complete" in replaced.err) == (0, True)
+    changed = run_cli(
+        "store", custom, "--id", "NZ-1", "--cluster", "none", *flags, "--sites", "normalised", "--replace"
+    )
+    assert "85 items of an earlier content removed" in changed.err
+    assert run_cli("verify", custom, "--id", "NZ-1").code == 0
 
     assert run_cli("delete", "NZ-1", "--yes").code == 0
     assert "nothing is stored under 'NZ-1'" in run_cli("get", "NZ-1").error
@@ -176,6 +188,8 @@ BAD_INPUT = [
     ("rerun NZ-1 --partition location", "is not stored in that layout, but in packed+solution"),
     ("delete NZ-2 --yes", "nothing is stored under 'NZ-2'"),
     ("verify {custom} --id NZ-2", "nothing is stored under 'NZ-2'"),
+    ("verify --id NZ-1 --mode full", "compares with the file"),
+    ("verify {custom} --id NZ-1 --seed 1", "--curves and --seed are for --mode sample"),
     ("store {data}/statistics_only.hdf5 --id NZ-3 --cluster none --part realisations", "holds no realisations"),
     ("store {data}/preclassical.hdf5 --id NZ-3 --cluster none", "makes no hazard curves"),
     ("store {custom} {data}/preclassical.hdf5 --id NZ-{{stem}} --cluster none", "makes no hazard curves"),

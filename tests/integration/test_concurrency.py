@@ -178,7 +178,7 @@ WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
 def test_a_delete_that_is_killed_again_and_again_goes_on_where_it_was(
     layout: str, own_proxy: FaultProxy, tables: Settings, source: Path
 ) -> None:
-    """SIGKILL at the first write of the first run, the second of the next, then the fourth, until one comes to its end."""
+    """SIGKILL at the first write of the first run, the second of the next, the fourth, until one comes to its end."""
     assert run(*store_command(source, "ONE-2", layout)).code == 0
     neighbour = dump(tables)
     assert run(*store_command(source, "ONE", layout)).code == 0

@@ -83,6 +83,9 @@ def test_a_store_started_on_the_command_line_is_run_by_the_worker(operator: Oper
     state, message = here(verify_hazard, haz_sol_id="DEP-1")
     assert (state, message.endswith("compared with the file, all the same")) == ("COMPLETED", True), message
     assert "The same" in operator.artifact("verification")
+    for mode, told in (("digest", "ledger's digests"), ("sample", "drawn at random"), ("scientific", "each mean")):
+        state, message = here(verify_hazard, haz_sol_id="DEP-1", mode=mode, curves=9)
+        assert (state, told in message, message.endswith("all the same")) == ("COMPLETED", True, True), message
     state, message = here(verify_hazard, haz_sol_id="DEP-1", source=str(data_dir / "bare_coordinates.hdf5"))
     assert (state, "items missing" in message) == ("FAILED", True), message
     assert "| meta |" in operator.artifact("verification")
@@ -97,6 +100,8 @@ def test_a_store_started_on_the_command_line_is_run_by_the_worker(operator: Oper
         ("store-hazard", {"source": "x.hdf5", "haz_sol_id": "A", "encoding": "zip"}, "encoding"),
         ("store-hazard", {"source": "x.hdf5", "haz_sol_id": "A", "max_wcu": 0}, "max_wcu"),
         ("rerun-failed-chunks", {"haz_sol_id": "A", "chunks": ["realisation:0-5"]}, "chunks"),
+        ("verify-hazard", {"haz_sol_id": "A", "mode": "half"}, "mode"),
+        ("verify-hazard", {"haz_sol_id": "A", "mode": "sample", "curves": 0}, "curves"),
         ("delete-hazard", {"haz_sol_id": "A"}, "confirm"),
     ],
 )
