@@ -6,6 +6,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?= --store
+FUZZ_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -15,7 +16,7 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo up down screenshots conformance image-check bench bench-full bench-prefect clean
+.PHONY: help install test fuzz lint demo up down screenshots conformance image-check bench bench-full bench-prefect clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +38,9 @@ test: install ## run all tests, after all the set-up that they need (PYTEST_ARGS
 	@$(RUN) -m hazard_store.local.fetch
 	@$(RUN) -m deployments.local.chromium
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+fuzz: install ## change real datastores and zip archives in 20,000 ways: each is read right or refused (FUZZ_ARGS=...)
+	@$(RUN) -m tests.fuzz $(FUZZ_ARGS)
 
 lint: install ## ruff and mypy, as CI runs them
 	@$(RUN) -m ruff check .

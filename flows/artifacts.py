@@ -14,11 +14,12 @@ from statistics import median
 from typing import Any
 
 from flows.texts import text_to_markdown
-from hazard_store.cli.output import count, one_line
+from hazard_store.cli.output import count
 from hazard_store.cli.storing import rerun_command
 from hazard_store.jobs import ChunkOutcome, StoreReport
 from hazard_store.names import PARTS, Part
 from hazard_store.storage.metrics import Metrics
+from hazard_store.texts import one_line, without_secrets
 
 ALL_PARTS = "all"
 
@@ -63,13 +64,13 @@ def slug(text: str) -> str:
 
 def as_code(text: str) -> str:
     """Put an id into a code span, in a table or out of it: its signs mean nothing there, and it stays legible."""
-    inner = one_line(text).replace("`", "'").replace("|", "/")
+    inner = one_line(without_secrets(text)).replace("`", "'").replace("|", "/")
     return f"`{inner}`"
 
 
 def as_text(text: str) -> str:
     """Make a text of any origin one line of moderate length that means nothing to Markdown or HTML."""
-    line = one_line(text)
+    line = one_line(without_secrets(text))
     return text_to_markdown(line if len(line) <= MAX_ERROR_CHARS else f"{line[: MAX_ERROR_CHARS - 1]}…")
 
 

@@ -30,7 +30,7 @@ from hazard_store.estimation import Estimate, estimate, target_of
 from hazard_store.jobs import StoreReport, StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.names import CurvePart, Part
-from hazard_store.oq import open_calculation
+from hazard_store.oq.trial import open_tried
 from hazard_store.planning import ITEMS_PER_CHUNK, Chunk
 from hazard_store.prices import usd_per_million_wcu
 from hazard_store.settings import Settings
@@ -125,7 +125,7 @@ def _worker_counts(wanted: Wanted) -> tuple[int, ...]:
 
 
 def _examine(wanted: Wanted, settings: Settings, price: float) -> _Subject:
-    with open_calculation(wanted.source) as calculation:
+    with open_tried(wanted.source) as calculation:
         found = estimate(
             calculation,
             _WARM_UP_ID,

@@ -13,6 +13,8 @@ from hazard_store.names import HAZ_SOL_ID_PATTERN
 from hazard_store.rerunning import LEFT
 
 HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
+# The server keeps a run's parameters for ever: a URL with a user or a query (a signature) must not become one.
+SourceText = Annotated[str, Field(pattern=r"^(?![A-Za-z][A-Za-z0-9+.-]*:/+([^/]*@|[^?]*[?]))")]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
 ClusterName = Annotated[str, Field(pattern="^(local|none|(tcp|tls)://.*)$")]

@@ -11,7 +11,16 @@ from prefect.states import Completed
 
 from flows.endings import refused
 from flows.leftovers import end_leftovers
-from flows.parameters import ClusterName, Encoding, HazSolIdText, Partition, RerunChunkName, WcuPerSec, Workers
+from flows.parameters import (
+    ClusterName,
+    Encoding,
+    HazSolIdText,
+    Partition,
+    RerunChunkName,
+    SourceText,
+    WcuPerSec,
+    Workers,
+)
 from flows.store_hazard import store
 from flows.texts import text_to_markdown
 from hazard_store.errors import HazardStoreError
@@ -36,7 +45,7 @@ def rerun_failed_chunks(
     chunks: list[RerunChunkName] = ["failed"],  # noqa: B006 - the form shows it; nothing changes it
     encoding: Encoding | None = None,
     partition: Partition | None = None,
-    source: str | None = None,
+    source: SourceText | None = None,
     cluster: ClusterName = "local",
     workers: Workers | None = None,
     max_wcu: WcuPerSec | None = None,

@@ -18,16 +18,17 @@ from flows import progress
 from flows.clusters import Cluster, cluster_from_name
 from flows.endings import RunFailedError, failed, refused
 from flows.leftovers import end_leftovers, force_state
-from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, WcuPerSec, Workers
+from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
 from flows.reporting import Reporter, RunKind
 from flows.server import some_server
 from hazard_store import storing
-from hazard_store.errors import HazardStoreError
+from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport, StoreRequest
 from hazard_store.ledger import META_CHUNK
 from hazard_store.names import ChunkId, CurvePart, Part
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
+from hazard_store.texts import holds_secrets, to_message
 from tasks.storing import meta_task, realisations_task, stats_task
 
 # A chunk takes seconds, its retries two minutes each at most. When nothing at all ended for so long, no worker is
@@ -45,7 +46,7 @@ _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": reali
     on_crashed=[end_leftovers],
 )
 def store_hazard(
-    source: str,
+    source: SourceText,
     haz_sol_id: HazSolIdText,
     parts: list[Part] | None = None,
     encoding: Encoding = "packed",
@@ -54,7 +55,7 @@ def store_hazard(
     workers: Workers | None = None,
     max_wcu: WcuPerSec | None = None,
     sites: Literal["auto", "normalised"] = "auto",
-    parent: str | None = None,
+    parent: SourceText | None = None,
     trust_imt_order: bool = False,
     replace: bool = False,
     chunks: list[ChunkName] | None = None,
@@ -188,7 +189,7 @@ def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterat
             if type(exc).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
                 # The task run never got to say how it ended; in the UI it would run for ever.
                 _mark_crashed(future, str(exc))
-            outcome = ChunkOutcome(chunk_id, part, Metrics(), f"{exc}" or type(exc).__name__)
+            outcome = ChunkOutcome(chunk_id, part, Metrics(), to_message(f"{exc}") or type(exc).__name__)
         # A result that is held makes Dask compute it anew when the worker that has it dies (Prefect issue 15442).
         if (held := getattr(future, "wrapped_future", None)) is not None and hasattr(held, "release"):
             held.release()
@@ -208,6 +209,10 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
     HazardStoreError
         What the flow refused before any chunk was tried.
     """
+    for path in (request.source, request.parent):
+        # Before Prefect sees it: the server would keep it among the run's parameters.
+        if path is not None and holds_secrets(path):
+            raise UsageError(f"{path} is a URL with a user, a password or a signature, which the run would show to all")
     token = progress.current.set(listener)
     try:
         with some_server():

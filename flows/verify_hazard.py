@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.endings import failed, refused
-from flows.parameters import Curves, Encoding, HazSolIdText, Partition, Seed
+from flows.parameters import Curves, Encoding, HazSolIdText, Partition, Seed, SourceText
 from flows.texts import text_to_markdown
 from hazard_store.errors import HazardStoreError
 from hazard_store.layouts import chosen_layout
@@ -22,13 +22,13 @@ ARTIFACT_KEY = "verification"
 @flow(name="verify_hazard", flow_run_name="verify {haz_sol_id}", persist_result=False)
 def verify_hazard(
     haz_sol_id: HazSolIdText,
-    source: str | None = None,
+    source: SourceText | None = None,
     mode: Mode = "full",
     curves: Curves = DEFAULT_CURVES,
     seed: Seed | None = None,
     encoding: Encoding | None = None,
     partition: Partition | None = None,
-    parent: str | None = None,
+    parent: SourceText | None = None,
 ) -> State[VerifyReport]:
     """Check what is stored of a calculation; the run fails where something differs.
 

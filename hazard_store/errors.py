@@ -28,9 +28,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hazard_store.texts import to_message
+
 
 class HazardStoreError(Exception):
-    """Base of all errors that this library raises on purpose."""
+    """Base of all errors that this library raises on purpose.
+
+    Messages quote files, forms and foreign exceptions. Here, and nowhere else, they become one printable line
+    without secrets, so that they may go to a terminal, a log, an artifact and the ledger.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(to_message(message))
 
 
 class UsageError(HazardStoreError):
@@ -50,7 +59,7 @@ class SourceError(HazardStoreError):
 
     def __init__(self, message: str, *, source: str) -> None:
         super().__init__(f"{source}: {message}")
-        self.reason = message
+        self.reason = to_message(message)
         self.source = source
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from hazard_store.errors import SourceChangedError, UsageError
 from hazard_store.jobs import SiteCodes, StoreRequest
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger
 from hazard_store.names import ChunkId, haz_sol_id_from_text
-from hazard_store.oq import open_calculation
+from hazard_store.oq.trial import open_tried
 from hazard_store.planning import select_chunks
 from hazard_store.settings import Settings
 from hazard_store.standing import Standing, standing_of
@@ -135,7 +135,7 @@ def choose_standing(found: list[Standing], encoding: str | None, partition: str 
 
 def _require_same_file(record: CalculationRecord, source: str) -> None:
     """A rerun fills gaps; chunks of another file between those that are stored would be worse than the gap."""
-    with open_calculation(
+    with open_tried(
         source, parent=record.parent, sites=_sites_of(record), trust_imt_order=record.trust_imt_order
     ) as calculation:
         if calculation.fingerprint != record.fingerprint:

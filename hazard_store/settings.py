@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hazard_store.errors import UsageError
+from hazard_store.texts import holds_secrets
 
 DEFAULT_STAGE = "LOCAL"
 DEFAULT_REGION = "us-east-1"
@@ -55,6 +56,11 @@ class Settings:
         endpoint = value("HAZARD_STORE_ENDPOINT")
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
             raise UsageError(f"HAZARD_STORE_ENDPOINT must be a URL such as http://localhost:8000, not {endpoint!r}")
+        if endpoint is not None and holds_secrets(endpoint):
+            raise UsageError(
+                f"HAZARD_STORE_ENDPOINT must be a URL without user, password or query, not {endpoint!r}: DynamoDB "
+                "takes credentials from AWS_PROFILE or AWS_ACCESS_KEY_ID alone"
+            )
         workers = value("HAZARD_STORE_WORKERS")
         if workers is not None and (not workers.isdecimal() or int(workers) < 1):
             raise UsageError(f"HAZARD_STORE_WORKERS must be a whole number of at least 1, not {workers!r}")

@@ -35,7 +35,8 @@ from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePla
 from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
-from hazard_store.oq import Calculation, open_calculation
+from hazard_store.oq import Calculation
+from hazard_store.oq.trial import open_tried
 from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
 from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
@@ -132,7 +133,7 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
     unknown = set(request.parts) - set(PARTS)
     if unknown:
         raise UsageError(f"unknown part {min(unknown)!r}: choose {', '.join(PARTS)}")
-    with open_calculation(
+    with open_tried(
         request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
     ) as calculation:
         curves_per_site: dict[CurvePart, int] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hazard_store.errors import UsageError
 from hazard_store.oq import SourceStamp
-from hazard_store.oq.archive import require_allowed
+from hazard_store.oq.prefixes import require_allowed
 
 DEFAULT_PATTERNS = ("*.hdf5", "*.zip")
 

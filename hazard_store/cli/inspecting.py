@@ -32,11 +32,9 @@ def inspect(
     SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
     engine. An OpenQuake file that cannot be stored is described all the same; then the exit code is 2.
     """
-    from hazard_store.oq import open_calculation
+    from hazard_store.oq.trial import open_tried
 
-    with open_calculation(
-        source, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=False
-    ) as calculation:
+    with open_tried(source, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=False) as calculation:
         document = calculation.describe()
         refusals, warnings, path = calculation.refusals, calculation.warnings, calculation.source
     if as_json:

@@ -10,13 +10,10 @@ from typing import Any
 
 import orjson
 
-_LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+from hazard_store.texts import one_line
 
-
-def one_line(text: str) -> str:
-    """Put a text on one line, without signs that move the cursor."""
-    return _CONTROL.sub("?", _LINE_BREAKS.sub(" ", text.strip()))
+# Inside the strings of a JSON document, the only place where they can stand, an escape says the same.
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def note(text: str) -> None:
@@ -44,7 +41,8 @@ def put(text: str = "") -> None:
 def put_json(document: Any, *, indent: bool = True) -> None:
     """Print a JSON document; NaN becomes null, numpy's numbers become numbers."""
     options = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if indent else 0)
-    put(orjson.dumps(document, option=options).decode())
+    text = orjson.dumps(document, option=options).decode()
+    put(_STEERING.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text))
 
 
 def on_terminal(stream: Any = None) -> bool:
@@ -63,7 +61,7 @@ def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: s
     numbers : str
         One letter a column, ``r`` for those that are aligned to the right; by default none.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     sides = numbers.ljust(len(columns), "l")
     if on_terminal():
         _put_rich_table(columns, cells, title, sides)

@@ -63,16 +63,14 @@ def plan(
     """
     from hazard_store.estimation import TARGETS, estimate, target_of
     from hazard_store.names import haz_sol_id_from_text
-    from hazard_store.oq import open_calculation
+    from hazard_store.oq.trial import open_tried
     from hazard_store.prices import usd_per_million_wcu
     from hazard_store.settings import Settings
 
     settings = Settings.from_environment()
     price = usd_per_million_wcu()
     name = Path(source).stem if haz_sol_id is None else haz_sol_id_from_text(haz_sol_id)
-    with open_calculation(
-        source, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=False
-    ) as calculation:
+    with open_tried(source, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=False) as calculation:
         document = calculation.describe()
         refusals, warnings, path = calculation.refusals, calculation.warnings, calculation.source
         found = None

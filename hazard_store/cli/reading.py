@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from hazard_store.rows import CurveRow
 
 CSV_COLUMNS = ("haz_sol_id", "site", "lat", "lon", "vs30", "agg", "rlz", "imt", "level", "poe")
+
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_COORDINATES = re.compile(r"[+-]?[0-9.]+(~[+-]?[0-9.]+)?")
 
 # A poe of six digits and the space beside it.
 _COLUMN_WIDTH = 14
@@ -109,8 +114,18 @@ def put_csv(rows: Iterable[CurveRow]) -> None:
     writer.writerow(CSV_COLUMNS)
     for row in rows:
         vs30 = "" if row.vs30 != row.vs30 else row.vs30
-        head = (row.haz_sol_id, row.site, row.lat, row.lon, vs30, row.agg or "", "" if row.rlz is None else row.rlz)
-        writer.writerows((*head, row.imt, *pair) for pair in zip(texts(row.levels), texts(row.poes), strict=True))
+        site, agg, imt = (as_cell(text) for text in (row.site, row.agg or "", row.imt))
+        head = (row.haz_sol_id, site, row.lat, row.lon, vs30, agg, "" if row.rlz is None else row.rlz)
+        writer.writerows((*head, imt, *pair) for pair in zip(texts(row.levels), texts(row.poes), strict=True))
+
+
+def as_cell(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula; numbers and coordinates are none.
+
+    >>> as_cell("=1+1"), as_cell("-41.300~174.800"), as_cell("WLG")
+    ("'=1+1", '-41.300~174.800', 'WLG')
+    """
+    return f"'{text}" if text.startswith(_FORMULA) and not _COORDINATES.fullmatch(text) else text
 
 
 def texts(numbers: Any) -> list[str]:

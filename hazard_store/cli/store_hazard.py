@@ -56,7 +56,7 @@ def store_hazard(
     requests are under way at once.
     """
     from hazard_store.jobs import StoreRequest
-    from hazard_store.oq import open_calculation
+    from hazard_store.oq.trial import open_tried
     from hazard_store.settings import Settings
     from hazard_store.storage import tables
     from hazard_store.storing import store_in_process
@@ -65,7 +65,7 @@ def store_hazard(
     haz_sol_id_from_text(haz_sol_id)
     skipped: dict[Part, str] = {"realisations": "--skip-rlzs"} if skip_rlzs else {}
     parts: list[Part] = ["meta"]
-    with open_calculation(calc_id_or_path, sites="normalised" if force_normal_codes else "auto") as calculation:
+    with open_tried(calc_id_or_path, sites="normalised" if force_normal_codes else "auto") as calculation:
         if calculation.curves["stats"] is None:
             skipped["stats"] = "the file holds none"
         else:

@@ -139,10 +139,10 @@ def check_requests(requests: Sequence[StoreRequest], settings: Settings) -> None
         If a file cannot be read, or the store cannot be reached or has no tables.
     """
     from hazard_store.ledger import Ledger
-    from hazard_store.oq import open_calculation
+    from hazard_store.oq.trial import open_tried
 
     for request in requests:
-        open_calculation(
+        open_tried(
             request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
         ).close()
     Ledger(settings).calculations(requests[0].haz_sol_id)

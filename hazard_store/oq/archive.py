@@ -6,9 +6,12 @@ A zip member is copied into a file that has no name, so that a killed process le
 from __future__ import annotations
 
 import hashlib
+import io
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -18,19 +21,26 @@ from typing import IO, Protocol
 
 import h5py
 
-from hazard_store.errors import NotADatastoreError, SourceChangedError, UnfinishedError, UsageError
+from hazard_store.errors import NotADatastoreError, SourceChangedError, UnfinishedError
+from hazard_store.oq.prefixes import require_allowed
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 """A member, the end of an archive without members, and a spanned archive."""
 
-PREFIXES_VARIABLE = "HAZARD_STORE_SOURCE_PREFIXES"
-"""Folders, with commas between them, that sources may be read from; unset allows all that the process can read."""
-
 ENCRYPTED_FLAG = 0x1
 COPY_BLOCK_BYTES = 1 << 20
 FREE_SPACE_MARGIN_BYTES = 64 << 20
 """Left free on the temporary disk beside the extracted file: a full /tmp breaks other programs."""
+
+MAX_UNPACKED_BYTES = 1 << 40
+MAX_RATIO = 500
+RATIO_FREE_BYTES = 64 << 20
+"""A member that unpacks to more than this must not have been packed to less than a 500th. Deflate makes 1,032 bytes of
+one at most, where all are alike; of 517 real datastores the sparsest is packed 354 times, the next 23 times."""
+
+MAX_DIRECTORY_BYTES = 4 << 20
+"""The list of members, some 50,000 of them: zipfile brings it into memory before anything can be asked."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
                 "give a path, or set OQ_DATADIR",
                 source=text,
             )
+    # Before anything else is told of it, that it exists included.
+    require_allowed(path)
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as exc:
@@ -101,25 +113,7 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
         )
     if not stat.S_ISREG(mode):
         raise NotADatastoreError("is not a regular file; give the calc_N.hdf5 file, or its zip archive", source=text)
-    require_allowed(path)
     return path.absolute()
-
-
-def require_allowed(path: Path) -> None:
-    """Refuse what lies outside the folders of ``HAZARD_STORE_SOURCE_PREFIXES``, where that is set; links are followed.
-
-    Raises
-    ------
-    UsageError
-        If it does.
-    """
-    allowed = [folder.strip() for folder in os.environ.get(PREFIXES_VARIABLE, "").split(",") if folder.strip()]
-    real = path.resolve()
-    if allowed and not any(real.is_relative_to(Path(folder).expanduser().resolve()) for folder in allowed):
-        raise UsageError(
-            f"{path} lies outside the folders that may be read here ({', '.join(allowed)}): "
-            f"move it there, or have {PREFIXES_VARIABLE} changed"
-        )
 
 
 def open_source(source: str | os.PathLike[str]) -> OpenSource:
@@ -187,8 +181,9 @@ def _open_hdf5(target: str | IO[bytes], shown: str) -> h5py.File:
 
 def _open_zipped(path: Path, stamp: SourceStamp) -> OpenSource:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _ShortReads(path) as plain, zipfile.ZipFile(plain) as archive:
             info = _single_member(archive, path)
+            _check_size(info, path, stamp.size)
             _check_free_space(info, path)
             # TemporaryFile has no name from the start, so not even a kill during the extraction leaves it behind.
             # The system's /dev/fd cannot name it for HDF5 (it insists on a real path): h5py reads the object itself.
@@ -196,13 +191,14 @@ def _open_zipped(path: Path, stamp: SourceStamp) -> OpenSource:
             try:
                 digest = hashlib.sha256()
                 with archive.open(info) as packed:
+                    # zipfile gives no byte more than the directory says, which was checked, and compares the CRC.
                     _copy(packed, nameless, digest)
                 nameless.flush()
                 file = _open_hdf5(nameless, f"{path}!{info.filename}")
             except BaseException:
                 nameless.close()
                 raise
-    except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as exc:
         raise NotADatastoreError(
             f"is a damaged zip archive ({_first_line(exc)}); copy or download it again", source=str(path)
         ) from exc
@@ -219,6 +215,17 @@ def _open_zipped(path: Path, stamp: SourceStamp) -> OpenSource:
     return OpenSource(file, path, stamp, info.filename, f"sha256:{digest.hexdigest()}", nameless)
 
 
+class _ShortReads(io.FileIO):
+    """A file that refuses to be read in pieces larger than any honest archive needs."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its list of members is said to have {size:,} bytes")
+        return super().read(size) or b""
+
+
 def _copy(packed: IO[bytes], plain: IO[bytes], digest: _Hash) -> None:
     while block := packed.read(COPY_BLOCK_BYTES):
         digest.update(block)
@@ -232,7 +239,7 @@ def _single_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
         parts = info.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or parts[0].endswith(":"):
             raise NotADatastoreError(
-                f"holds a member with an unsafe name ({info.filename!r}); zip the calc_N.hdf5 file alone",
+                f"holds a member with an unsafe name ({info.filename[:200]!r}); zip the calc_N.hdf5 file alone",
                 source=str(path),
             )
         companion = parts[0] == "__MACOSX" or parts[-1].startswith("._")
@@ -241,7 +248,7 @@ def _single_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     if not found:
         raise NotADatastoreError("holds no *.hdf5 file; zip the calc_N.hdf5 file", source=str(path))
     if len(found) > 1:
-        names = ", ".join(info.filename for info in found[:10]) + (", ..." if len(found) > 10 else "")
+        names = ", ".join(info.filename[:200] for info in found[:10]) + (", ..." if len(found) > 10 else "")
         raise NotADatastoreError(
             f"holds {len(found)} *.hdf5 files ({names}), expected one; store each by itself",
             source=str(path),
@@ -251,6 +258,17 @@ def _single_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
             f"holds an encrypted member ({found[0].filename}); unpack it with its password first", source=str(path)
         )
     return found[0]
+
+
+def _check_size(info: zipfile.ZipInfo, path: Path, archive_bytes: int) -> None:
+    packed_bytes = min(info.compress_size, archive_bytes)
+    too_dense = info.file_size > max(RATIO_FREE_BYTES, MAX_RATIO * packed_bytes)
+    if too_dense or info.file_size > MAX_UNPACKED_BYTES:
+        raise NotADatastoreError(
+            f"holds {info.filename[:200]}, {info.file_size / 1e6:,.0f} MB packed into {packed_bytes / 1e6:,.3f} MB, "
+            "as no datastore can be; unpack it yourself if it is one",
+            source=str(path),
+        )
 
 
 def _check_free_space(info: zipfile.ZipInfo, path: Path) -> None:
@@ -265,4 +283,4 @@ def _check_free_space(info: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _first_line(exc: BaseException) -> str:
-    return (str(exc) or type(exc).__name__).splitlines()[0]
+    return (str(exc) or type(exc).__name__).strip().partition("\n")[0]

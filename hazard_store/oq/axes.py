@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.oq.curves import CurveSet, Findings, Part
-from hazard_store.oq.parameters import levels_of_imts
+from hazard_store.oq.parameters import levels_of_imts, to_float
+from hazard_store.oq.sites import fault_of_name
 
 FIRST_SORTED_BY_PERIOD = (3, 17)
 SUSPECT_IMT_ORDER = ((3, 17), (3, 18))
@@ -67,7 +69,11 @@ def read_axes(
             f"{suspicion}; run it again with engine 3.19 or later, or pass --trust-imt-order if they are right"
         )
     stats = curve_sets.get("stats")
-    return Axes(imtls, imt_slots, stat_names(stats, parameters, findings) if stats else ())
+    names = stat_names(stats, parameters, findings) if stats else ()
+    for name in (*imts, *names):
+        if (fault := fault_of_name(name)) is not None:
+            findings.refuse(f"the IMT or statistic {name!r} {fault}, so that no key can hold it; fix the job")
+    return Axes(imtls, imt_slots, names)
 
 
 def stat_names(curves: CurveSet, parameters: dict[str, Any], findings: Findings) -> tuple[str, ...]:
@@ -162,6 +168,8 @@ def levels_of_slots(
                 "they cannot be matched: run the calculation again"
             )
         levels[imt] = np.array(values, np.float64)
+        if not np.isfinite(levels[imt]).all():
+            findings.refuse(f"{imt} has levels that are not finite numbers; run the calculation again")
         slots.append(slot)
     if without and n_levels is not None:
         findings.warn(f"left out, as the job gives no levels for them: {', '.join(without)}")
@@ -176,4 +184,4 @@ def _soil_levels(parameters: dict[str, Any]) -> list[float]:
     inputs = parameters.get("inputs")
     if not isinstance(soil, (list, tuple)) or not isinstance(inputs, dict) or "amplification" not in inputs:
         return []
-    return [float(level) for level in soil]
+    return [to_float(level) if isinstance(level, (int, float)) else math.nan for level in soil]

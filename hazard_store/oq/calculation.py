@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -18,7 +19,7 @@ from hazard_store.oq.description import describe
 from hazard_store.oq.examination import DEFAULT_BLOCK_BYTES, refusals_of_curves
 from hazard_store.oq.hdf5 import READ_ERRORS, Reader, root_attributes, version_numbers
 from hazard_store.oq.logic_tree import LogicTreeTables, Realisation, read_logic_tree, read_weights, tables_of
-from hazard_store.oq.parameters import read_parameters, refusal_of_mode
+from hazard_store.oq.parameters import read_parameters, refusal_of_mode, to_float
 from hazard_store.oq.parent import tree_of_parent
 from hazard_store.oq.realisations import establish_realisations
 from hazard_store.oq.sites import NO_SITES, SiteCodes, Sites, read_sites, refusals_of_sites
@@ -90,7 +91,7 @@ class Calculation:
             part: self._curve_sets[part].shape if part in self._curve_sets else None for part in DATASETS
         }
         if self.parameters:
-            self._note_missing_curves(reader)
+            self._attempt(lambda: self._note_missing_curves(reader), None)
         axes = read_axes(
             self._curve_sets, self.parameters, self._version, self._findings, trust_imt_order=trust_imt_order
         )
@@ -114,13 +115,13 @@ class Calculation:
             return otherwise
 
     def _note_missing_curves(self, reader: Reader) -> None:
-        missing = [part for part, name in DATASETS.items() if name not in reader.file]
+        missing = [part for part, name in DATASETS.items() if reader.find(name) is None]
         if len(missing) == len(DATASETS):
             if (refusal := refusal_of_mode(self.parameters)) is not None:
                 self._findings.refuse(refusal)
             else:
                 # Rates that no curves were made of are how some jobs end; without either, the engine may be at work.
-                rates = [name for name in ("_rates", "_poes") if name in reader.file]
+                rates = [name for name in ("_rates", "_poes") if reader.find(name) is not None]
                 self._findings.refuse(_refusal_without_curves(rates), unfinished=not rates)
         elif "realisations" in missing:
             single = self._version[:2] < FIRST_WITH_SINGLE_RLZ_CURVES
@@ -184,6 +185,11 @@ class Calculation:
     def averages_rates(self) -> bool:
         """Whether the job's mean is that of the rates, ``1 - exp(-mean(-ln(1 - poe)))``, and not of the poes."""
         return bool(self.parameters.get("use_rates", False))
+
+    @property
+    def has_chunked_curves(self) -> bool:
+        """Whether curves are stored in chunks, which HDF5 has to search for."""
+        return any(curves.dataset.chunks is not None for curves in self._curve_sets.values())
 
     @property
     def fingerprint(self) -> str:
@@ -385,8 +391,8 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _float_or_none(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    return to_float(value) if isinstance(value, (int, float)) else None
 
 
 def _int_or_none(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(to_float(value)) else None

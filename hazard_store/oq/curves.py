@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,12 +10,16 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from hazard_store.oq.hdf5 import READ_ERRORS, Reader, described_axes
+from hazard_store.oq.hdf5 import MAX_INFLATION, READ_ERRORS, Reader, described_axes
+from hazard_store.texts import to_message
 
 Part = Literal["stats", "realisations"]
 
 DATASETS: Mapping[Part, str] = {"stats": "hcurves-stats", "realisations": "hcurves-rlzs"}
 CURVE_AXES = 4
+
+MAX_CURVE_VALUES = 1 << 22
+"""IMTs times levels of one curve, read at once; engines have some thousand."""
 
 
 @dataclass
@@ -31,13 +36,15 @@ class Findings:
     def refuse(self, text: str, *, unfinished: bool = False) -> None:
         """Note once why the calculation cannot be stored."""
         self.unfinished = self.unfinished or unfinished
-        if text not in self.refusals:
-            self.refusals.append(text)
+        line = to_message(text)
+        if line not in self.refusals:
+            self.refusals.append(line)
 
     def warn(self, text: str) -> None:
         """Note once what the user should know."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+        line = to_message(text)
+        if line not in self.warnings:
+            self.warnings.append(line)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,8 @@ def read_curve_sets(reader: Reader, findings: Findings) -> dict[Part, CurveSet]:
     for part, name in DATASETS.items():
         dataset = reader.dataset(name)
         if dataset is None:
+            if reader.find(name) is not None:
+                findings.refuse(f"{name} is a group, expected an array; store the file that the engine wrote")
             continue
         shape = tuple(dataset.shape or ())
         if len(shape) != CURVE_AXES or 0 in shape:
@@ -83,10 +92,23 @@ def read_curve_sets(reader: Reader, findings: Findings) -> dict[Part, CurveSet]:
         if dataset.dtype != np.float32:
             findings.refuse(f"{name} has dtype {dataset.dtype}, expected float32; store the file that the engine wrote")
             continue
-        if dataset.chunks is None and dataset.id.get_storage_size() == 0:
+        held_bytes = min(dataset.id.get_storage_size(), reader.file.id.get_filesize())
+        if held_bytes == 0:
             findings.refuse(
                 f"{name} was made but never filled: the calculation was aborted; run it again", unfinished=True
             )
+        elif dataset.nbytes > MAX_INFLATION * held_bytes:
+            findings.refuse(
+                f"{name} has shape {shape}, of which the file holds {held_bytes:,} bytes: the calculation was aborted "
+                "before it was filled; run it again",
+                unfinished=True,
+            )
+        if dataset.nbytes > MAX_INFLATION * reader.file.id.get_filesize() or math.prod(shape[2:]) > MAX_CURVE_VALUES:
+            findings.refuse(
+                f"{name} has shape {shape}, more than a file of {reader.file.id.get_filesize():,} bytes can hold "
+                "or an engine writes; copy the datastore again"
+            )
+            continue
         try:
             axes = described_axes(dataset)
         except READ_ERRORS as exc:

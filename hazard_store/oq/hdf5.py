@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import h5py
@@ -11,8 +14,38 @@ import numpy as np
 
 from hazard_store.errors import NotADatastoreError, NotStorableError
 
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-"""What h5py raises for damaged files, depending on where the damage is."""
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    AssertionError,
+)
+"""What h5py and numpy raise for damaged files, depending on where the damage is."""
+
+MAX_VALUES = 20_000_000
+MAX_VALUES_BYTES = 128 << 20
+"""Of what is read whole: site columns, weights, tables, parameters. A million sites take 8 MB a column."""
+
+MAX_INFLATION = 1032
+"""What deflate, the only compression of engines, makes of a byte at most (zlib's technical details)."""
+
+UNFILLED_BYTES = 1 << 20
+"""What may be read whole without having been written: little enough to cost nothing."""
+
+MAX_CHUNK_BYTES = 64 << 20
+"""HDF5 brings whole chunks into memory; h5py itself makes them at most 1 MB."""
+
+MAX_ATTRIBUTE_BYTES = 4 << 20
+MAX_ATTRIBUTE_TEXTS = 1_000
+"""Attributes are names and counts. A text may stand elsewhere in the file, of any length, so their number counts."""
+
+TEXT_BLOCK_BYTES = 16 << 20
+"""How much the texts of one read may come to, if each were as long as the file."""
 
 
 class Reader:
@@ -50,9 +83,24 @@ class Reader:
                 item = item[name]
         except READ_ERRORS as exc:
             raise self.damaged(path, exc) from exc
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise NotStorableError(f"{path} keeps its data in other files; store the original", source=self.source)
+        if isinstance(item, h5py.Dataset):
+            self._check_storage(path, item)
         return item if isinstance(item, (h5py.Dataset, h5py.Group)) else None
+
+    def _check_storage(self, path: str, dataset: h5py.Dataset) -> None:
+        try:
+            elsewhere = bool(dataset.external or dataset.is_virtual)
+            chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks else 0
+        except READ_ERRORS as exc:
+            raise self.damaged(path, exc) from exc
+        if elsewhere:
+            raise NotStorableError(f"{path} keeps its data in other files; store the original", source=self.source)
+        if chunk_bytes > MAX_CHUNK_BYTES:
+            raise NotStorableError(
+                f"{path} has chunks of {chunk_bytes / 1e6:,.0f} MB, more than {MAX_CHUNK_BYTES >> 20} MB, "
+                "which no engine writes; store the original",
+                source=self.source,
+            )
 
     def dataset(self, path: str) -> h5py.Dataset | None:
         """Return the dataset at `path`, or `None` if there is none."""
@@ -65,23 +113,53 @@ class Reader:
         if dataset is None:
             return None
         try:
-            return dataset[()]
+            shape, item_bytes = dataset.shape, dataset.dtype.itemsize
+            if shape is None:
+                raise NotStorableError(f"{path} holds nothing; copy the datastore again", source=self.source)
+            number = math.prod(shape)
+            if number > MAX_VALUES or number * item_bytes > MAX_VALUES_BYTES:
+                raise NotStorableError(
+                    f"{path} has shape {shape}, {number * item_bytes / 1e6:,.0f} MB, more than any engine writes "
+                    "there; copy the datastore again",
+                    source=self.source,
+                )
+            if number * item_bytes > max(UNFILLED_BYTES, MAX_INFLATION * dataset.id.get_storage_size()):
+                raise NotStorableError(
+                    f"{path} has shape {shape}, but was never filled; copy the datastore again", source=self.source
+                )
+            return self._texts(dataset, path) if dataset.dtype.hasobject and shape else dataset[()]
         except READ_ERRORS as exc:
             raise self.damaged(path, exc) from exc
 
-    def attributes(self, path: str = "") -> dict[str, Any]:
-        """Return the attributes of the object at `path` (default: of the root), texts decoded."""
+    def _texts(self, dataset: h5py.Dataset, path: str) -> Any:
+        """Read values that hold texts in few rows at a time: all rows may show one text as long as the file."""
+        step = max(1, min(4096, TEXT_BLOCK_BYTES // max(1, self.file.id.get_filesize())))
+        values = np.empty(dataset.shape, dataset.dtype)
+        left_bytes = MAX_VALUES_BYTES
+        for start in range(0, len(values), step):
+            block = dataset[start : start + step]
+            left_bytes -= sum(len(text) for text in _texts_of(block))
+            if left_bytes < 0:
+                raise NotStorableError(
+                    f"{path} holds more than {MAX_VALUES_BYTES >> 20} MB of text; copy the datastore again",
+                    source=self.source,
+                )
+            values[start : start + step] = block
+        return values
+
+    def attributes(self, path: str, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return those of the named attributes that the object at `path` (the root if empty) has, texts decoded."""
         item = self.find(path) if path else self.file
         if item is None:
             return {}
         try:
-            return {str(name): decoded(value) for name, value in item.attrs.items()}
+            return attributes_of(item, names)
         except READ_ERRORS as exc:
             raise self.damaged(path or "/", exc) from exc
 
     def damaged(self, path: str, exc: BaseException) -> NotStorableError:
         """Return the error that says that `path` is there but cannot be read."""
-        reason = (str(exc) or type(exc).__name__).splitlines()[0]
+        reason = (str(exc) or type(exc).__name__).strip().partition("\n")[0]
         return NotStorableError(f"{path} is damaged ({reason}); copy the datastore again", source=self.source)
 
 
@@ -94,12 +172,12 @@ def root_attributes(reader: Reader) -> dict[str, Any]:
         If OpenQuake did not write this file.
     """
     try:
-        attributes = reader.attributes()
-        names = set(reader.file)
+        attributes = reader.attributes("", ("engine_version", "checksum32", "date"))
+        names = list(islice(reader.file, 5)) if "engine_version" not in attributes else []
     except (NotStorableError, *READ_ERRORS) as exc:
         raise NotADatastoreError(f"is damaged HDF5 ({exc}); copy the datastore again", source=reader.source) from exc
     if "engine_version" not in attributes:
-        held = ", ".join(sorted(names)[:5]) or "nothing"
+        held = ", ".join(sorted(names)) or "nothing"
         raise NotADatastoreError(
             f"is HDF5 but not a datastore of OpenQuake: no root attribute engine_version (it holds {held}); "
             "give OpenQuake's calc_N.hdf5",
@@ -108,10 +186,41 @@ def root_attributes(reader: Reader) -> dict[str, Any]:
     return attributes
 
 
+def attributes_of(item: h5py.Dataset | h5py.Group, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of the named attributes that an object has, texts decoded.
+
+    Raises
+    ------
+    ValueError
+        If one is larger than any engine writes.
+    """
+    found = {}
+    for name in names:
+        if name in item.attrs:
+            stored = item.attrs.get_id(name)
+            number = math.prod(stored.shape or ())
+            if stored.get_storage_size() > MAX_ATTRIBUTE_BYTES or (
+                stored.dtype.hasobject and number > MAX_ATTRIBUTE_TEXTS
+            ):
+                raise ValueError(f"attribute {name} is larger than any engine writes")
+            found[name] = decoded(item.attrs[name])
+    return found
+
+
+def _texts_of(block: Any) -> Iterator[bytes]:
+    columns = [block[name] for name in block.dtype.names] if block.dtype.names else [block]
+    for column in columns:
+        if column.dtype.hasobject:
+            yield from (value for value in column.reshape(-1).tolist() if isinstance(value, bytes))
+
+
 def decoded(value: Any) -> Any:
     """Return HDF5 text as `str`, arrays as lists and numbers as Python's own; trailing NULs fall away."""
     if isinstance(value, np.void) and value.dtype.names is None:
         value = value.tobytes()
+    if isinstance(value, str):
+        # h5py gives bytes that are not UTF-8 as lone surrogates, which no encoding takes back.
+        return value.encode(errors="replace").decode()
     if isinstance(value, bytes):
         return value.rstrip(b"\0").decode("utf-8", errors="replace")
     if isinstance(value, np.ndarray):
@@ -128,7 +237,7 @@ def described_axes(dataset: h5py.Dataset) -> dict[str, Any]:
 
     The description is the JSON text of the attribute `json`; the oldest files hold one attribute an axis instead.
     """
-    attributes = {str(name): decoded(value) for name, value in dataset.attrs.items()}
+    attributes = attributes_of(dataset, ("json", "imt", "stat"))
     text = attributes.get("json")
     if isinstance(text, str):
         described = json.loads(text)

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hazard_store.oq.hdf5 import Reader, decoded, version_numbers
+from hazard_store.oq.hdf5 import READ_ERRORS, Reader, decoded, version_numbers
 
 FIRST_WITH_NEW_GENERATOR = (3, 26)
 """Up to 3.25.1 samples come from numpy's legacy generator, from 3.26.0 from `default_rng`."""
@@ -27,6 +27,8 @@ MERGED = "reduce-rlzs"
 """The `oversampling` under which engines 3.17 and 3.18 merge samples of one path."""
 
 PATH_SEPARATOR = "~"
+
+_SAMPLING = ("num_samples", "sampling_method", "seed")
 
 
 @dataclass(frozen=True)
@@ -197,14 +199,14 @@ def read_logic_tree(reader: Reader, engine_version: str, parameters: dict[str, A
         branches_of_trt: dict[str, list[GsimBranch]] = {}
         weight_column = _weight_column(gsim_rows.dtype)
         for row in gsim_rows:
-            branch = GsimBranch(decoded(row["branch"]), float(row[weight_column]))
-            branches_of_trt.setdefault(decoded(row["trt"]), []).append(branch)
-        full = reader.attributes("full_lt")
+            branch = GsimBranch(_text(row["branch"]), float(row[weight_column]))
+            branches_of_trt.setdefault(_text(row["trt"]), []).append(branch)
+        full = reader.attributes("full_lt", ("trts", "oversampling", *_SAMPLING))
         occurring = full.get("trts")
         trts = sorted(branches_of_trt)
         if isinstance(occurring, list) and any(trt in branches_of_trt for trt in occurring):
             trts = [trt for trt in trts if trt in occurring]
-        sampling = full | reader.attributes("full_lt/source_model_lt")
+        sampling = full | reader.attributes("full_lt/source_model_lt", _SAMPLING)
         # After merging, full_lt's own num_samples is R; source_model_lt keeps the number that was drawn.
         return LogicTree(
             paths=tuple(_source_model_path(row) for row in model_rows),
@@ -225,7 +227,7 @@ def read_logic_tree(reader: Reader, engine_version: str, parameters: dict[str, A
                 name for name in gsim_rows.dtype.names if name not in (*_TABLE_COLUMNS, weight_column)
             ),
         )
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as exc:
+    except READ_ERRORS as exc:
         raise reader.damaged("full_lt", exc) from exc
 
 
@@ -237,10 +239,17 @@ def _weight_column(dtype: np.dtype[Any]) -> str:
 
 def _source_model_path(row: Any) -> SourceModelPath:
     return SourceModelPath(
-        branches=tuple(decoded(row["path"]).split(PATH_SEPARATOR)),
+        branches=tuple(_text(row["path"]).split(PATH_SEPARATOR)),
         weight=float(row["weight"]),
         samples=int(row["samples"]),
     )
+
+
+def _text(value: Any) -> str:
+    text = decoded(value)
+    if not isinstance(text, str):
+        raise TypeError(f"expected text, got {type(text).__name__}")
+    return text
 
 
 def _table(rows: Any, columns: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -262,9 +271,12 @@ def read_weights(reader: Reader) -> NDArray[np.float64] | None:
     if not isinstance(found, h5py.Dataset):
         return None
     values = reader.values("weights")
-    if values.dtype.names:
-        values = values[_weight_column(values.dtype)]
-    weights = np.asarray(values, np.float64)
+    try:
+        if values.dtype.names:
+            values = values[_weight_column(values.dtype)]
+        weights = np.asarray(values, np.float64)
+    except READ_ERRORS as exc:
+        raise reader.damaged("weights", exc) from exc
     if weights.ndim == 2:
         weights = weights[:, -1]
     return weights if weights.ndim == 1 else None

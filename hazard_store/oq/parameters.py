@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from typing import Any
 
 import h5py
@@ -34,13 +35,24 @@ def read_parameters(reader: Reader) -> dict[str, Any]:
             "oqparam is missing: the calculation ended before it began; run it again", source=reader.source
         )
     try:
-        stored = found[()]
+        stored = reader.values(path)
         parameters = _from_table(stored) if found.dtype.names else _from_json(stored)
     except READ_ERRORS as exc:
         raise reader.damaged(path, exc) from exc
+    if isinstance(parameters, dict) and not _is_encodable(parameters):
+        raise NotStorableError(f"{path} holds half of a character; copy the datastore again", source=reader.source)
     if not isinstance(parameters, dict):
         raise NotStorableError(f"{path} holds no mapping of parameters; copy the datastore again", source=reader.source)
     return parameters
+
+
+def _is_encodable(parameters: dict[str, Any]) -> bool:
+    """Whether the texts can be written anywhere: JSON may name halves of characters, which no encoding has."""
+    try:
+        json.dumps(parameters, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_json(stored: Any) -> Any:
@@ -70,8 +82,16 @@ def levels_of_imts(parameters: dict[str, Any]) -> dict[str, list[float]]:
     levels: dict[str, list[float]] = {}
     for imt, values in stored.items():
         several = isinstance(values, (list, tuple)) and all(isinstance(value, (int, float)) for value in values)
-        levels[str(imt)] = [float(value) for value in values] if several else []
+        levels[str(imt)] = [to_float(value) for value in values] if several else []
     return levels
+
+
+def to_float(value: float) -> float:
+    """Return a number of JSON, where integers have no end, as float; infinity for one that is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def refusal_of_mode(parameters: dict[str, Any]) -> str | None:

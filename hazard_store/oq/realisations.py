@@ -10,6 +10,10 @@ from hazard_store.oq.logic_tree import LogicTree, Path, Realisation
 
 WEIGHT_RTOL = 1e-5
 WEIGHT_ATOL = 1e-9
+
+MAX_UNCONFIRMED = 1_000_000
+"""Paths that are listed although the file does not confirm their number; real trees have some ten thousand."""
+
 """The file holds weights as float32, of which a product of many branches may be tiny."""
 
 
@@ -53,6 +57,10 @@ def _checked_paths(
 ) -> tuple[list[Path] | None, str]:
     """Return the paths if count and weights agree with the file, else `None` and what does not agree."""
     count = tree.count()
+    if n_expected is None and count > MAX_UNCONFIRMED:
+        return None, f"the logic tree has {count:,} paths, and the file neither curves nor weights of realisations"
+    if tree.merged and tree.num_samples and count > MAX_UNCONFIRMED:
+        return None, f"the logic tree has {count:,} samples, too many to be merged"
     # Counting is a multiplication, enumerating is not: a tree of a billion paths must not be listed to be refused.
     if n_expected is not None and count != n_expected and not (tree.merged and tree.num_samples):
         return None, f"the logic tree has {count} paths, the file {n_expected} realisations"

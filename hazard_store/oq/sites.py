@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.errors import NotStorableError
-from hazard_store.oq.hdf5 import READ_ERRORS, Reader
+from hazard_store.oq.hdf5 import Reader
 
 SiteCodes = Literal["auto", "normalised"]
 
 SEPARATORS = (":", "#")
 """They part a site code from what stands beside it in range keys and chunk ids."""
+
+MAX_NAME_CHARS = 100
+"""A range key has 1,024 bytes for a site code, the name of a statistic, and what parts them."""
 
 NAMED_COLLISIONS = 3
 """How many pairs one message names; a grid given to four decimals can hold thousands."""
@@ -84,19 +87,25 @@ def read_sites(reader: Reader, codes: SiteCodes, reference_vs30: float | None) -
         )
     stored_vs30 = _column(reader, "vs30")
     vs30 = np.full(lon.shape, np.nan if reference_vs30 is None else reference_vs30)
-    if stored_vs30 is not None and np.shape(stored_vs30) == lon.shape:
+    if stored_vs30 is not None and np.shape(stored_vs30) == lon.shape and stored_vs30.dtype.kind in "fiu":
         vs30 = np.asarray(stored_vs30, np.float64)
     ids = _column(reader, "custom_site_id") if codes == "auto" else None
     if ids is None:
         texts = tuple(coordinates_to_code(x, y) for x, y in zip(lon.tolist(), lat.tolist(), strict=True))
         return Sites(texts, False, lon, lat, vs30)
-    if len(ids) != len(lon):
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "SUOui":
         raise NotStorableError(
-            f"sitecol/custom_site_id has {len(ids)} entries, expected {len(lon)}; copy the datastore again, "
+            f"sitecol/custom_site_id has dtype {ids.dtype}, expected texts or whole numbers; use --sites normalised",
+            source=reader.source,
+        )
+    if ids.shape != lon.shape:
+        raise NotStorableError(
+            f"sitecol/custom_site_id has shape {ids.shape}, expected {lon.shape}; copy the datastore again, "
             "or use --sites normalised",
             source=reader.source,
         )
-    return Sites(tuple(_id_to_code(site_id) for site_id in np.asarray(ids).tolist()), True, lon, lat, vs30)
+    return Sites(tuple(_id_to_code(site_id) for site_id in ids.tolist()), True, lon, lat, vs30)
 
 
 def _column(reader: Reader, name: str) -> Any:
@@ -105,10 +114,7 @@ def _column(reader: Reader, name: str) -> Any:
     if isinstance(found, h5py.Group):
         return reader.values(f"sitecol/{name}")
     if isinstance(found, h5py.Dataset) and found.dtype.names and name in found.dtype.names:
-        try:
-            return found[()][name]
-        except READ_ERRORS as exc:
-            raise reader.damaged(f"sitecol/{name}", exc) from exc
+        return reader.values("sitecol")[name]
     return None
 
 
@@ -116,6 +122,12 @@ def _coordinates(values: Any, reader: Reader) -> NDArray[np.float64]:
     if values is None:
         raise NotStorableError(
             "sitecol (lon, lat) is missing: the calculation has no sites to store", source=reader.source
+        )
+    if np.asarray(values).dtype.kind not in "fiu":
+        raise NotStorableError(
+            f"sitecol holds coordinates of dtype {np.asarray(values).dtype}, expected numbers; "
+            "copy the datastore again",
+            source=reader.source,
         )
     degrees = np.atleast_1d(np.asarray(values, np.float64))
     if degrees.ndim != 1 or not np.isfinite(degrees).all():
@@ -137,7 +149,7 @@ def refusals_of_sites(sites: Sites) -> Iterator[str]:
     """Yield why these sites cannot be stored under their codes: codes without meaning, and codes given twice."""
     if sites.custom:
         for index, code in enumerate(sites.codes):
-            reason = _fault_of_code(code)
+            reason = fault_of_name(code)
             if reason:
                 yield (
                     f"sitecol/custom_site_id: site {index} at lon {sites.lon[index]}, lat {sites.lat[index]} "
@@ -156,13 +168,16 @@ def refusals_of_sites(sites: Sites) -> Iterator[str]:
         yield f"two sites would be stored under one code, one overwriting the other: {shown}{more}; {remedy}"
 
 
-def _fault_of_code(code: str) -> str | None:
+def fault_of_name(code: str) -> str | None:
+    """Return why a text cannot be part of a key, a site code or the name of an IMT or statistic; `None` if it can."""
     if not code:
         return "is empty"
     if any(separator in code for separator in SEPARATORS):
         return "holds ':' or '#'"
     if "\ufffd" in code or any(character.isspace() or not character.isprintable() for character in code):
         return "holds a space or a character that cannot be printed"
+    if len(code) > MAX_NAME_CHARS:
+        return f"is longer than {MAX_NAME_CHARS} characters"
     return None
 
 

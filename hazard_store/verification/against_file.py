@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hazard_store.chunks import kinds_of
 from hazard_store.meta import Meta
 from hazard_store.names import CURVE_PARTS, CurvePart
-from hazard_store.oq import open_calculation
+from hazard_store.oq.trial import open_tried
 from hazard_store.verification import metas
 from hazard_store.verification.comparison import CurveComparison
 from hazard_store.verification.differences import Tally
@@ -36,7 +36,7 @@ def compare_with_file(
     SourceError
         If the file cannot be read, or changes while it is.
     """
-    with open_calculation(
+    with open_tried(
         source, parent=parent or subject.parent, sites=subject.sites, trust_imt_order=subject.trust_imt_order
     ) as calculation:
         kinds = {part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None}

@@ -20,7 +20,7 @@ from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import HazSolId
 from hazard_store.oq import SourceStamp
-from hazard_store.oq.archive import PREFIXES_VARIABLE
+from hazard_store.oq.prefixes import PREFIXES_VARIABLE
 
 WANTED = Wanted(LAYOUTS["packed+solution"], ReaderOptions())
 FILE = SourceFile("/data/calc_1.hdf5", "calc_1.hdf5", SourceStamp(10, 20))

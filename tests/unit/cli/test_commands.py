@@ -173,7 +173,7 @@ def test_a_defect_of_ours_gets_one_line_and_a_way_to_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("hazard_store.oq.open_calculation", broken)
+    monkeypatch.setattr("hazard_store.oq.trial.open_tried", broken)
     outcome = run_cli("inspect", "calc.hdf5")
     assert outcome.code == 70
     assert outcome.err == (
@@ -187,7 +187,7 @@ def test_ctrl_c_gets_one_line(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hazard_store.oq.open_calculation", interrupted)
+    monkeypatch.setattr("hazard_store.oq.trial.open_tried", interrupted)
     outcome = run_cli("inspect", "calc.hdf5")
     assert (outcome.code, outcome.err) == (130, "error: interrupted\n")
 

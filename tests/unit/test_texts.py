@@ -1,0 +1,99 @@
+"""Texts of any origin, where they go: messages, terminals, spreadsheets, Markdown, keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.artifacts import as_code, as_text
+from flows.parameters import SourceText
+from hazard_store.cli.output import put_json, put_table
+from hazard_store.cli.reading import as_cell
+from hazard_store.errors import NotADatastoreError, UsageError
+from hazard_store.oq.prefixes import PREFIXES_VARIABLE, is_inside, require_allowed
+from hazard_store.settings import Settings
+from hazard_store.texts import MAX_MESSAGE_CHARS, holds_secrets, one_line, without_secrets
+
+SIGNED = "https://bucket.s3.amazonaws.com/calc.hdf5?X-Amz-Credential=AKIA&X-Amz-Signature=5ec7e7"
+HOSTILE = ("\x1b[31m", "\x9b2J", "a\nb", "\r", "\u202e", "\ud800", "\0", "\u2028")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_line_is_one_line_that_steers_no_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert one_line(f"x{text}y").isprintable()
+    assert str(UsageError(f"x{text}y")).isprintable()
+    put_table(["site"], [[f"x{text}y"]])
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+
+
+def test_json_says_the_same_without_signs_that_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"site": "a\x9b\u202eb\x1b"}
+    put_json(document)
+    printed = capsys.readouterr().out
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert json.loads(printed) == document
+
+
+@pytest.mark.parametrize(
+    "text", [SIGNED, SIGNED.replace("//", "/"), "http://me:s3cret@host:8000/x", "s3://me:pw@b/k?x=1"]
+)
+def test_secrets_of_urls_are_told_nowhere(text: str) -> None:
+    assert holds_secrets(text)
+    error = NotADatastoreError(f"cannot be read ({text})", source=text)
+    for told in (str(error), error.reason, as_code(text), as_text(text), str(pickle.loads(pickle.dumps(error)))):
+        assert not re.search("5ec7e7|s3cret|AKIA|me:pw", told)
+    pattern = SourceText.__metadata__[0].metadata[0].pattern  # type: ignore[attr-defined]
+    assert not re.search(pattern, text)
+    assert re.search(pattern, "/data/calc?1@2.hdf5")
+    with pytest.raises(UsageError, match="HAZARD_STORE_ENDPOINT"):
+        Settings.from_environment({"HAZARD_STORE_ENDPOINT": text})
+
+
+@pytest.mark.parametrize("text", ["/data/a@b.hdf5", "s3://bucket/key.hdf5", "http://localhost:8000", "[-41.5~175.0]"])
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+def test_messages_end() -> None:
+    assert len(str(UsageError("x" * 10**6))) == MAX_MESSAGE_CHARS
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)"])
+def test_formulas_are_texts_in_a_spreadsheet(text: str) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([as_cell(text)])
+    assert next(csv.reader([buffer.getvalue()])) == [f"'{text}"]
+
+
+@pytest.mark.parametrize("text", ["WLG", "-41.300~174.800", "-41.3", "[-41.300~174.800]", "0.1", ""])
+def test_codes_and_numbers_stay_in_csv(text: str) -> None:
+    assert as_cell(text) == text
+
+
+def test_prefixes_are_compared_by_whole_parts_and_behind_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "data2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "calc.hdf5").touch()
+    (tmp_path / "data" / "link.hdf5").symlink_to(tmp_path / "data2" / "calc.hdf5")
+    monkeypatch.setenv(PREFIXES_VARIABLE, f"{tmp_path / 'data'},s3://bucket/runs")
+    require_allowed(tmp_path / "data" / "calc.hdf5")
+    require_allowed("s3://bucket/runs/calc.hdf5")
+    for outside in (
+        tmp_path / "data2" / "calc.hdf5",
+        tmp_path / "data" / ".." / "data2" / "calc.hdf5",
+        tmp_path / "data" / "link.hdf5",
+        "s3://bucket/runs2/calc.hdf5",
+        "s3://bucket2/runs/calc.hdf5",
+        "s3://bucket/runs/../calc.hdf5",
+        "s3://bucket/runs/%2e%2e/calc.hdf5",
+        "http://bucket/runs/calc.hdf5",
+    ):
+        with pytest.raises(UsageError, match="outside"):
+            require_allowed(outside)
+    assert not is_inside("s3://bucket/x", str(tmp_path))
