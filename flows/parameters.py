@@ -16,7 +16,7 @@ HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
 # The server keeps a run's parameters for ever: a URL with a user or a query (a signature) must not become one.
 # Written without look-ahead, which pydantic's engine lacks: a text without :/ in it, or a URL without user and query.
 _NO_URL = r"(?:[^:]|:+[^:/])*:*"
-_PLAIN_URL = r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/@?]*(?:/[^?]*)?"
+_PLAIN_URL = r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/@?]+(?:/[^?]*)?"
 SourceText = Annotated[str, Field(min_length=1, pattern=f"^(?:{_NO_URL}|{_PLAIN_URL})$")]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
