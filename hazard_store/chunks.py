@@ -16,11 +16,12 @@ from hazard_store import digest, ledger, meta
 from hazard_store.errors import HazardStoreError, LeaseLostError, SourceChangedError, StorageError
 from hazard_store.jobs import StoreJob
 from hazard_store.layouts import CurveBlock
-from hazard_store.lease import Permit
+from hazard_store.lease import LEASE_POLICY, Permit
 from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk, split_into_blocks
+from hazard_store.storage.connection import contact
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import table_name
 from hazard_store.storage.rate import controls
@@ -272,7 +273,8 @@ def _tell_progress(job: StoreJob, record: ChunkRecord, now: Metrics) -> None:
     figures = {"retries": now.retries, "throttles": now.throttles}
     running = replace(record, items=now.items, wcu=now.wcu, metrics=figures)
     try:
-        Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, running)
+        # Not for long: the thread that tells this looks at the lease as well.
+        Ledger(job.settings, LEASE_POLICY).save_chunk(job.haz_sol_id, job.layout, running)
     except HazardStoreError as exc:
         # Only who watches misses something; what the store itself makes of a lost ledger shows at its end.
         logger.warning("%s: the ledger could not be told how far it is: %s", record.chunk_id, exc)
@@ -285,6 +287,8 @@ def _recorded(job: StoreJob, chunk_id: ChunkId, permit: Permit) -> Iterator[tupl
     A run without the lease leaves the ledger alone: what it says of the chunk is another run's.
     """
     record: ChunkRecord | None = None
+    # Whoever planned the chunk had answers from there, if this process had none yet.
+    contact(job.settings).is_known = True
     try:
         with opened_calculation.of(job) as calculation:
             record = _start(job, chunk_id, permit)

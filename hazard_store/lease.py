@@ -24,12 +24,17 @@ from pynamodb.expressions.condition import Condition
 from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError, StorageError
 from hazard_store.layouts import Layout
 from hazard_store.settings import Settings
-from hazard_store.storage.faults import is_condition_failure, translated
+from hazard_store.storage.faults import RetryPolicy, is_condition_failure, translated
 from hazard_store.storage.models import LedgerEntry, StoreModel, bind
 
 RENEW_SECS = 5.0
 LEASE_SECS = 20.0
 FORGOTTEN_SECS = 3_600.0
+
+# A renewal that came late would be none, and a look at a lease that took long would tell of another time: both give up
+# soon and are made again. Some six timeouts in a row fit into `LEASE_SECS`.
+LEASE_TIMEOUT_SECS = 2.0
+LEASE_POLICY = RetryPolicy(max_delay_secs=0.5, deadline_secs=4.0, min_attempts=3)
 
 
 class LeaseEntry(StoreModel):
@@ -76,7 +81,7 @@ class Lease:
     def __init__(
         self, haz_sol_id: str, layout: Layout, holder: str, settings: Settings, share: Share | None = None
     ) -> None:
-        self._model = bind(LeaseEntry, settings)
+        self._model = bind(LeaseEntry, settings, LEASE_POLICY, LEASE_TIMEOUT_SECS)
         self._settings = settings
         self._key = (haz_sol_id, f"{layout.name}#lease")
         self._holder = holder

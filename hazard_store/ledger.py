@@ -16,7 +16,7 @@ from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.names import ChunkId, CurvePart, HazSolId, Part
 from hazard_store.planning import Chunk, plan_chunks
 from hazard_store.settings import Settings
-from hazard_store.storage.faults import translated
+from hazard_store.storage.faults import RetryPolicy, translated
 from hazard_store.storage.models import LedgerEntry, bind, table_name
 
 # No id may hold a `#`, so this hash key is nobody's.
@@ -103,11 +103,18 @@ class CalculationRecord:
 
 
 class Ledger:
-    """Reads and writes the ledger of a stage."""
+    """Reads and writes the ledger of a stage.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    settings : Settings
+    policy : RetryPolicy, optional
+        How long requests are sent again; by default as long as all others.
+    """
+
+    def __init__(self, settings: Settings, policy: RetryPolicy | None = None) -> None:
         self._settings = settings
-        self._model = bind(LedgerEntry, settings)
+        self._model = bind(LedgerEntry, settings, policy)
 
     def calculation(self, haz_sol_id: str, layout: Layout) -> CalculationRecord | None:
         """Give a calculation's record in one layout, or None."""

@@ -175,7 +175,7 @@ def mark_incomplete(haz_sol_id: str, layout: Layout, settings: Settings) -> None
     """Tell readers, before the first item is overwritten, that a stored calculation is being stored anew."""
     model = bind(CalculationMeta, settings)
     with translated(settings, model.Meta.table_name):
-        if model.count(haz_sol_id, model.entry == layout.name):
+        if model.count(haz_sol_id, model.entry == layout.name, consistent_read=True):
             model(haz_sol_id=haz_sol_id, entry=layout.name).update(actions=[model.complete.set(False)])
 
 
@@ -286,7 +286,8 @@ def write_v2_meta(meta: Meta, settings: Settings) -> list[str]:
             aggs=set(meta.kinds("stats")) or None,
             inv_time=document["investigation_time"],
             **attributes,
-        ).save()
+            # Without the condition that there is none: a write that is sent again would meet itself.
+        ).save(add_version_condition=False)
     return left_out
 
 

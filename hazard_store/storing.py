@@ -291,7 +291,8 @@ def _replaced(plan: StorePlan, checked: _Checked) -> StorePlan:
 def _interrupt(plan: StorePlan, error: BaseException) -> None:
     """Say in the ledger that no run is under way any more, for this run's lease is about to be given back."""
     job = plan.job
-    records = Ledger(job.settings)
+    # Whoever stopped the run waits for it, and the store may be what failed.
+    records = Ledger(job.settings, lease.LEASE_POLICY)
     why = f"the run ended before the chunk: {type(error).__name__}: {error}".rstrip(": ")
     try:
         now = records.calculation(job.haz_sol_id, job.layout)

@@ -42,6 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--latency-ms", type=float, default=0.0, help="median of the time added to each answer")
     parser.add_argument("--latency-sigma", type=float, default=0.3, help="of the logarithm")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--host", default=HOST, help="address on which the store listens")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args(argv)
     if not arguments.target and not arguments.acknowledge:
@@ -63,8 +64,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     faults = FaultTable(arguments.seed, time.monotonic)
     latency = Latency(arguments.latency_ms, arguments.latency_sigma, arguments.seed)
-    port, control_port = await Server(service, faults, latency).start(arguments.port)
-    print(f"http://{HOST}:{port}", flush=True)
+    port, control_port = await Server(service, faults, latency).start(arguments.port, arguments.host)
+    print(f"http://{arguments.host}:{port}", flush=True)
     print(f"http://{HOST}:{control_port}", flush=True)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 100)

@@ -97,8 +97,8 @@ class Setting:
         At most so many times.
     after_secs, for_secs : float
         It begins so long after it was set, and lasts so long.
-    operations, tables : str
-        Only requests of operations, and for tables, whose name fits this pattern.
+    operations, tables, access_keys : str
+        Only requests of operations, for tables, and signed with access keys that fit this pattern.
     hang_secs : float
         How long a silent connection stays open.
     """
@@ -109,6 +109,7 @@ class Setting:
     for_secs: float = float("inf")
     operations: str = "*"
     tables: str = "*"
+    access_keys: str = "*"
     hang_secs: float = 60.0
 
 
@@ -153,22 +154,23 @@ class FaultTable:
         self._times.clear()
         self.counts.clear()
 
-    def draw(self, operation: str, table: str) -> tuple[str, Kind, Setting] | None:
+    def draw(self, operation: str, table: str, access_key: str = "") -> tuple[str, Kind, Setting] | None:
         """Choose the fault that a request meets, None for most; counts it.
 
         What is on for every request goes before what is a matter of chance.
         """
         number = self._random.random()
+        request = (operation, table, access_key)
         chosen = None
         for name, setting in self._settings.items():
             if name == "gone":
                 continue
             if setting.rate == 1:
-                if self._applies(name, setting, operation, table):
+                if self._applies(name, setting, *request):
                     chosen = name
                     break
             # A fault that does not apply keeps its share of the numbers, so that the rates of others stay.
-            elif chosen is None and 0 <= number < setting.rate and self._applies(name, setting, operation, table):
+            elif chosen is None and 0 <= number < setting.rate and self._applies(name, setting, *request):
                 chosen = name
             if setting.rate < 1:
                 number -= setting.rate
@@ -188,13 +190,14 @@ class FaultTable:
         setting = self._settings.get("gone")
         return setting is not None and self._is_now(setting)
 
-    def _applies(self, name: str, setting: Setting, operation: str, table: str) -> bool:
+    def _applies(self, name: str, setting: Setting, operation: str, table: str, access_key: str) -> bool:
         return (
             self._is_now(setting)
             and (setting.limit is None or self._times[name] < setting.limit)
             and (operation == "BatchWriteItem" or not KINDS[name].batches_only)
             and fnmatch.fnmatchcase(operation, setting.operations)
             and fnmatch.fnmatchcase(table, setting.tables)
+            and fnmatch.fnmatchcase(access_key, setting.access_keys)
         )
 
     def _is_now(self, setting: Setting) -> bool:

@@ -76,12 +76,12 @@ class Server:
         self._faults = faults
         self._latency = latency
         self._listener: asyncio.Server | None = None
-        self._port = 0
+        self._port, self._host = 0, HOST
         self._open: dict[int, _Connection] = {}
 
-    async def start(self, port: int) -> tuple[int, int]:
-        """Listen; gives the port of the service and that of the control requests."""
-        self._port = port
+    async def start(self, port: int, host: str = HOST) -> tuple[int, int]:
+        """Listen; gives the port of the service and that of the control requests, which come from this machine."""
+        self._port, self._host = port, host
         await self._listen()
         control = await asyncio.start_server(self._serve_control, HOST, 0)
         self._watch = asyncio.create_task(self._watch_gone())
@@ -89,7 +89,7 @@ class Server:
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(
-            self._serve, HOST, self._port, limit=STREAM_LIMIT_BYTES, backlog=_BACKLOG
+            self._serve, self._host, self._port, limit=STREAM_LIMIT_BYTES, backlog=_BACKLOG
         )
         self._port = self._listener.sockets[0].getsockname()[1]
 
@@ -170,7 +170,7 @@ class Server:
             refusal = error(400, "SerializationException", str(exc))
             await connection.send(refusal.head(), refusal.body)
             return True
-        drawn = self._faults.draw(operation, table)
+        drawn = self._faults.draw(operation, table, _access_key_of(message))
         if drawn is not None:
             return await self._respond_with_fault(operation, message, payload, connection, *drawn[1:])
         answer = await self._service.answer(operation, message, payload)
@@ -234,3 +234,8 @@ def _damaged(answer: Answer, effect: Effect) -> Answer:
 
 def _table_of(payload: dict[str, Any]) -> str:
     return str(payload.get("TableName") or next(iter(payload.get("RequestItems", {})), ""))
+
+
+def _access_key_of(message: Message) -> str:
+    """Whose signature it is: ``AWS4-HMAC-SHA256 Credential=AKID/20260101/...``."""
+    return message.headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]

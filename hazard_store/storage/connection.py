@@ -1,4 +1,4 @@
-"""pynamodb connections: a process makes one a retry policy and endpoint, for a botocore client takes 0.2 s to make."""
+"""Clients of DynamoDB: a process makes one a timeout and endpoint, for a botocore client takes 0.2 s to make."""
 
 from __future__ import annotations
 
@@ -14,45 +14,100 @@ from botocore.parsers import ResponseParserError
 from pynamodb.connection import Connection
 
 from hazard_store.settings import Settings
+from hazard_store.storage.credentials import CredentialRenewal
+from hazard_store.storage.faults import REQUEST_ERRORS, Patience, RetryPolicy, classify
 from hazard_store.storage.whole_answers import WholeAnswers
 
 # A write of 25 items takes DynamoDB some 10 to 50 ms; what takes this long is lost.
 CONNECT_TIMEOUT_SECS = 5.0
 READ_TIMEOUT_SECS = 30.0
-# The requests of the models are small; with their retries this bounds how long a silent endpoint keeps a command.
+# The requests of the models are small.
 MODEL_READ_TIMEOUT_SECS = 10.0
 
 # The most requests that one process has under way; urllib3 drops connections beyond its pool.
 MAX_CONNECTIONS = 32
 
-
-# Retries that botocore itself makes of the few small requests for metas, ledger and tables.
-MODEL_RETRIES = 2
+# An endpoint from which this process never had an answer may be a wrong one, and somebody waits to be told.
+FIRST_CONTACT = RetryPolicy(max_delay_secs=1.0, deadline_secs=10.0, min_attempts=3)
 
 
 @lru_cache(maxsize=16)
-def connect(settings: Settings, retries: int = 0) -> Connection:
+def connect(settings: Settings, timeout_secs: float | None = None) -> Connection:
     """Give this process's connection; it is safe to share between threads.
 
-    Nothing is sent here: missing credentials or an unreachable endpoint show with the first request.
+    It sends each request once: what sends again, and when, is counted and timed by those who use it. Nothing is sent
+    here: missing credentials or an unreachable endpoint show with the first request.
 
     Parameters
     ----------
-    retries : int
-        How often botocore repeats a failed request: not at all where we count and time the retries ourselves.
+    timeout_secs : float, optional
+        How long to wait for an answer; by default `READ_TIMEOUT_SECS`.
     """
     connection = Connection(
         region=settings.region,
         host=settings.endpoint,
-        connect_timeout_seconds=CONNECT_TIMEOUT_SECS,
-        read_timeout_seconds=MODEL_READ_TIMEOUT_SECS if retries else READ_TIMEOUT_SECS,
-        max_retry_attempts=retries,
+        connect_timeout_seconds=min(CONNECT_TIMEOUT_SECS, timeout_secs or CONNECT_TIMEOUT_SECS),
+        read_timeout_seconds=timeout_secs or READ_TIMEOUT_SECS,
+        max_retry_attempts=0,
         max_pool_connections=MAX_CONNECTIONS,
     )
     # botocore has no public place for it: its events come after an answer was read, or have to replace the session.
     endpoint = connection.client._endpoint
     endpoint.http_session = WholeAnswers(endpoint.http_session)
+    connection.client.meta.events.register("needs-retry.dynamodb", CredentialRenewal(connection.client))
     return connection
+
+
+class Contact:
+    """Whether an endpoint is known to be the right one: it answered, or those who sent work here had answers."""
+
+    def __init__(self) -> None:
+        self.is_known = False
+
+
+@lru_cache(maxsize=16)
+def contact(settings: Settings) -> Contact:
+    """Give what this process knows of an endpoint."""
+    return Contact()
+
+
+class PatientClient:
+    """botocore's client for the models: it sends again what can pass, under the policy of all other requests.
+
+    botocore's own retries end after a few attempts, within a second or two, and know nothing of throttles under the
+    code of a validation. A conditional write that is sent again may meet what it wrote itself: whoever makes one must
+    take that into account.
+
+    Parameters
+    ----------
+    settings : Settings
+    timeout_secs : float
+        How long to wait for one answer.
+    policy : RetryPolicy, optional
+        By default `FIRST_CONTACT` until the endpoint is known, and then the policy of all requests.
+    """
+
+    def __init__(self, settings: Settings, timeout_secs: float, policy: RetryPolicy | None = None) -> None:
+        self._client: Any = connect(settings, timeout_secs).client
+        self._contact = contact(settings)
+        self._policy = policy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _make_api_call(self, operation: str, arguments: dict[str, Any]) -> Any:
+        # The one method by which pynamodb's models send.
+        policy = self._policy or (RetryPolicy() if self._contact.is_known else FIRST_CONTACT)
+        patience = Patience(policy)
+        while True:
+            try:
+                answer = self._client._make_api_call(operation, arguments)
+            except REQUEST_ERRORS as exc:
+                if not classify(exc).is_retryable or not patience.wait(progress=False):
+                    raise
+            else:
+                self._contact.is_known = True
+                return answer
 
 
 class ReadyBodyClient:

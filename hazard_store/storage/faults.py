@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,14 +158,35 @@ def is_condition_failure(error: HazardStoreError) -> bool:
 class RetryPolicy:
     """Exponential backoff with full jitter, under a deadline that starts anew with every item acknowledged.
 
-    The deadline outlives a database that is gone for a minute; a chunk that still fails is the task's to retry.
+    The deadline outlives a database that is gone for a minute; a chunk that still fails is the task's to retry. Of
+    slow failures, at least `min_attempts` are seen before the deadline counts.
     """
 
     base_delay_secs: float = 0.05
     max_delay_secs: float = 5.0
     deadline_secs: float = 120.0
+    min_attempts: int = 1
 
     def delay_secs(self, attempt: int) -> float:
         """How long to wait before attempt number `attempt` + 1: between nothing and the cap, evenly."""
         cap = min(self.max_delay_secs, self.base_delay_secs * 2.0 ** min(attempt, 30))
         return random.uniform(0.0, cap)
+
+
+class Patience:
+    """Waits between attempts, and says when it is time to give up."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._attempts = 0
+        self._deadline = time.monotonic() + policy.deadline_secs
+
+    def wait(self, *, progress: bool) -> bool:
+        """Wait before the next attempt; False if the deadline has passed since the last progress."""
+        self._attempts += 1
+        if progress:
+            self._deadline = time.monotonic() + self._policy.deadline_secs
+        elif time.monotonic() >= self._deadline and self._attempts >= self._policy.min_attempts:
+            return False
+        time.sleep(self._policy.delay_secs(self._attempts))
+        return True

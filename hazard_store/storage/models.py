@@ -27,7 +27,8 @@ from pynamodb.constants import NUMBER, PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.models import Model
 
 from hazard_store.settings import Settings
-from hazard_store.storage.connection import MODEL_RETRIES, connect
+from hazard_store.storage.connection import MODEL_READ_TIMEOUT_SECS, PatientClient
+from hazard_store.storage.faults import RetryPolicy
 
 
 class EpochSecondsAttribute(Attribute[datetime]):
@@ -219,8 +220,16 @@ def table_name(base: str, settings: Settings) -> str:
 
 
 @lru_cache(maxsize=256)
-def bind(model: type[M], settings: Settings) -> type[M]:
-    """Give a template its table: a model class of `settings`' stage, region and endpoint."""
+def bind(
+    model: type[M], settings: Settings, policy: RetryPolicy | None = None, timeout_secs: float = MODEL_READ_TIMEOUT_SECS
+) -> type[M]:
+    """Give a template its table: a model class of `settings`' stage, region and endpoint.
+
+    Parameters
+    ----------
+    policy, timeout_secs
+        How long its requests are sent again, and how long each waits: as ``PatientClient``.
+    """
     meta = type(
         "Meta",
         (),
@@ -229,10 +238,9 @@ def bind(model: type[M], settings: Settings) -> type[M]:
             "region": settings.region,
             "host": settings.endpoint,
             "billing_mode": PAY_PER_REQUEST_BILLING_MODE,
-            "max_retry_attempts": MODEL_RETRIES,
         },
     )
     bound: type[M] = type(model.__name__, (model,), {"Meta": meta, "__module__": model.__module__})
     # pynamodb gives every model class a botocore client of its own; ten of them take seconds to make.
-    bound._get_connection().connection._client = connect(settings, retries=MODEL_RETRIES).client
+    bound._get_connection().connection._client = PatientClient(settings, timeout_secs, policy)  # type: ignore[assignment]
     return bound

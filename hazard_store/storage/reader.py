@@ -6,14 +6,13 @@ It knows nothing of layouts or curves. It never scans and never filters: what is
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hazard_store.errors import StorageError, UnacknowledgedError
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
-from hazard_store.storage.faults import REQUEST_ERRORS, RetryPolicy, classify, to_storage_error
+from hazard_store.storage.faults import REQUEST_ERRORS, Patience, RetryPolicy, classify, to_storage_error
 
 # BatchGetItem takes 100 keys, BatchWriteItem 25 deletes.
 MAX_GET_KEYS = 100
@@ -24,10 +23,6 @@ MAX_DELETE_KEYS = 25
 # calculations take it a time that grows with the square of their size.
 FIRST_PAGE_ITEMS = 250
 MAX_PAGE_ITEMS = 2_000
-
-# Somebody waits for what is read. The client waits up to half a minute for one answer: so twice.
-READ_POLICY = RetryPolicy(deadline_secs=60.0)
-DELETE_POLICY = RetryPolicy()
 
 Item = Mapping[str, Any]
 """An item's attributes in DynamoDB's typed form, ``{"agg": {"S": "mean"}, ...}``."""
@@ -47,7 +42,7 @@ class Reader:
     settings : Settings
     client : object, optional
         What has botocore's ``query``, ``batch_get_item`` and ``batch_write_item``; by default this process's client.
-    read_policy, delete_policy : RetryPolicy
+    policy : RetryPolicy, optional
         How long to go on when nothing is answered or acknowledged.
 
     Attributes
@@ -63,15 +58,13 @@ class Reader:
         settings: Settings,
         *,
         client: Any = None,
-        read_policy: RetryPolicy = READ_POLICY,
-        delete_policy: RetryPolicy = DELETE_POLICY,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self.requests = 0
         self.read_units = 0.0
         self._settings = settings
         self._own_client = client
-        self._read_policy = read_policy
-        self._delete_policy = delete_policy
+        self._policy = policy or RetryPolicy()
         self._lock = threading.Lock()
 
     def query(
@@ -141,7 +134,7 @@ class Reader:
         """
         items: list[Item] = []
         pending: list[dict[str, Any]] = [_key_to_wire(key_names, key) for key in keys]
-        patience = _Patience(self._read_policy)
+        patience = Patience(self._policy)
         while pending:
             request = {
                 "RequestItems": {table: {"Keys": pending, "ConsistentRead": True}},
@@ -164,9 +157,9 @@ class Reader:
             With the keys that are left at the deadline.
         """
         pending = [{"DeleteRequest": {"Key": _key_to_wire(key_names, key)}} for key in keys]
-        patience = _Patience(self._delete_policy)
+        patience = Patience(self._policy)
         while pending:
-            answer = self._call("batch_write_item", table, {"RequestItems": {table: pending}}, self._delete_policy)
+            answer = self._call("batch_write_item", table, {"RequestItems": {table: pending}})
             # DynamoDB always says what it did not write, if only that it is nothing.
             left = answer["UnprocessedItems"].get(table, []) if "UnprocessedItems" in answer else pending
             if left and not patience.wait(progress=len(left) < len(pending)):
@@ -181,10 +174,8 @@ class Reader:
     def _client(self) -> Any:
         return self._own_client if self._own_client is not None else connect(self._settings).client
 
-    def _call(
-        self, operation: str, table: str, request: dict[str, Any], policy: RetryPolicy | None = None
-    ) -> dict[str, Any]:
-        patience = _Patience(policy or self._read_policy)
+    def _call(self, operation: str, table: str, request: dict[str, Any]) -> dict[str, Any]:
+        patience = Patience(self._policy)
         while True:
             with self._lock:
                 self.requests += 1
@@ -203,25 +194,6 @@ class Reader:
         reports = [consumed] if isinstance(consumed, dict) else consumed
         with self._lock:
             self.read_units += sum(float(report.get("CapacityUnits", 0.0)) for report in reports)
-
-
-class _Patience:
-    """Waits between attempts, and says when it is time to give up."""
-
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-        self._attempt = 0
-        self._deadline = time.monotonic() + policy.deadline_secs
-
-    def wait(self, *, progress: bool) -> bool:
-        """Wait before the next attempt; False if the deadline has passed since the last progress."""
-        if progress:
-            self._deadline = time.monotonic() + self._policy.deadline_secs
-        elif time.monotonic() >= self._deadline:
-            return False
-        self._attempt += 1
-        time.sleep(self._policy.delay_secs(self._attempt))
-        return True
 
 
 def _next_page_items(limit: int, got: int) -> int:

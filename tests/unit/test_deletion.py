@@ -45,7 +45,7 @@ def store(database: FakeDynamoDb, layout: Layout, haz_sol_id: str) -> set[tuple[
 
 
 def stored_in(database: FakeDynamoDb, layout: Layout) -> StoredCurves:
-    reader = Reader(SETTINGS, client=database, read_policy=FAST, delete_policy=FAST)
+    reader = Reader(SETTINGS, client=database, policy=FAST)
     return StoredCurves("CALC", layout, "realisations", SETTINGS, reader)
 
 

@@ -76,7 +76,7 @@ def store(database: FakeDynamoDb, meta: Meta, seed: int = 0) -> None:
 
 
 def a_reader(database: FakeDynamoDb) -> Reader:
-    return Reader(SETTINGS, client=database, read_policy=FAST, delete_policy=FAST)
+    return Reader(SETTINGS, client=database, policy=FAST)
 
 
 def fetch(database: FakeDynamoDb, meta: Meta, window_bytes: int | None = None, **wanted: Any) -> list[CurveRow]:

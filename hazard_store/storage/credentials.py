@@ -1,0 +1,43 @@
+"""Credentials that expire while a run goes on: asked for anew where they came from, and the request sent once more.
+
+botocore renews what its source dates: roles, containers, a ``credential_process`` that tells when its keys end. It
+never looks again at a profile that another program keeps fresh, and believes the date when the service does not.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from botocore.session import get_session
+
+EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException"})
+
+# Times that a request is sent again with new credentials: whose are refused as well are not there.
+MAX_RENEWALS = 1
+
+
+class CredentialRenewal:
+    """Handler of botocore's ``needs-retry`` event, which comes after every answer.
+
+    Parameters
+    ----------
+    client : botocore client
+        The one whose credentials it renews.
+    """
+
+    def __init__(self, client: Any) -> None:
+        # botocore has no public way to give a client other credentials.
+        self._signer = client._request_signer
+        self._lock = threading.Lock()
+
+    def __call__(self, attempts: int, response: tuple[Any, dict[str, Any]] | None = None, **_: Any) -> float | None:
+        """Give the seconds to wait before the request is signed and sent anew; None if that is not ours to say."""
+        if response is None or response[1].get("Error", {}).get("Code") not in EXPIRED_CODES:
+            return None
+        if attempts > MAX_RENEWALS:
+            return None
+        with self._lock:
+            # A session of its own: those of one session are kept as long as it lives.
+            self._signer._credentials = get_session().get_credentials()
+        return 0.0
