@@ -7,6 +7,7 @@ PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?= --store
 FUZZ_ARGS ?=
+CHAOS_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -16,7 +17,7 @@ QUIET := --quiet --quiet
 SETUPTOOLS = $$(grep '^setuptools==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test fuzz lint demo up down screenshots conformance image-check bench bench-full bench-prefect clean
+.PHONY: help install test fuzz lint demo up down screenshots conformance image-check bench bench-full bench-prefect chaos clean
 
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +78,10 @@ bench-full: bench ## the same with medians of three, four workers and ten millio
 
 bench-prefect: install ## measure what Prefect itself costs a store of 150,000 items
 	@$(RUN) benchmarks/orchestration.py $(BENCH_ARGS)
+
+chaos: install ## store under faults, kills and cut networks, and audit it (20 minutes; CHAOS_ARGS="--seed N --only NAME")
+	@$(RUN) -m hazard_store.local.fetch
+	@$(RUN) -m tests.chaos $(CHAOS_ARGS)
 
 clean: ## stop the local services, then delete .venv, their data and all that was generated
 	@if [ -x $(RUN) ]; then $(RUN) -m deployments.local.stack down; fi

@@ -42,14 +42,30 @@ _UNENDED = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 def end_leftovers(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Give a run's task runs that never ended the state in which the run ended, and say it in its progress."""
     with get_client(sync_client=True) as client:
-        for number in range(MAX_ROUNDS):
-            left = _unended_task_runs(client, flow_run.id)
-            for task_run_id in left:
-                force_state(client, task_run_id, _end_of(state))
-            if number and not left:
-                break
-            time.sleep(EVENTS_SECS)
-        _end_progress(client, flow_run.id, "crashed" if state.is_crashed() else "cancelled")
+        _end_all(client, flow_run.id, state)
+
+
+def end_dead_run(client: SyncPrefectClient, flow_run_id: UUID) -> None:
+    """End a run whose process is known to be dead, and what it left, if nobody did: no hook runs where no worker is."""
+    try:
+        flow_run = client.read_flow_run(flow_run_id)
+    except ObjectNotFound:
+        return
+    if flow_run.state is not None and not flow_run.state.is_final():
+        crashed: State[Any] = Crashed(message="the process of the run is gone; the run that took its place goes on")
+        client.set_flow_run_state(flow_run_id, crashed, force=True)
+        _end_all(client, flow_run_id, crashed)
+
+
+def _end_all(client: SyncPrefectClient, flow_run_id: UUID, state: State[Any]) -> None:
+    for number in range(MAX_ROUNDS):
+        left = _unended_task_runs(client, flow_run_id)
+        for task_run_id in left:
+            force_state(client, task_run_id, _end_of(state))
+        if number and not left:
+            break
+        time.sleep(EVENTS_SECS)
+    _end_progress(client, flow_run_id, "crashed" if state.is_crashed() else "cancelled")
 
 
 def force_state(client: SyncPrefectClient, task_run_id: UUID, state: State[Any]) -> None:

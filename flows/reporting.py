@@ -28,6 +28,7 @@ from prefect.settings import PREFECT_UI_URL
 
 from flows import artifacts
 from flows.artifacts import as_code, slug
+from flows.leftovers import end_dead_run
 from flows.links import prefilled_run_url
 from flows.meter import Meter, Reading
 from hazard_store.cli.output import count
@@ -109,6 +110,16 @@ class Reporter:
         """Another run holds the lease: whoever watches learns why nothing happens."""
         self._listener.wait(holder)
         self._logger.info("waiting to see whether run %s, which holds this calculation's lease, is alive", holder)
+
+    @property
+    def origin(self) -> str | None:
+        """By what the run is known to the server."""
+        return str(self._flow_run_id) if self._flow_run_id is not None else None
+
+    def take_over(self, origin: str) -> None:
+        """The run before died with this calculation's lease: the server may not know."""
+        with self._harmless("the death of the run before"), self._client() as client:
+            end_dead_run(client, UUID(origin))
 
     def begin(self, plan: StorePlan) -> None:
         """The plan stands: progress is reported from now on."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 from hazard_store.layouts import Layout
 from hazard_store.lease import Share
 from hazard_store.ledger import CalculationRecord
-from hazard_store.names import ChunkId, HazSolId, Part
+from hazard_store.names import ChunkId, CurvePart, HazSolId, Part
 from hazard_store.oq import SourceStamp
 from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
@@ -34,6 +36,8 @@ class StoreRequest:
         Write units per second of the whole run, however many workers share it.
     connections : int, optional
         Requests that one worker has under way at most; None for as many as their latency asks for.
+    origin : str, optional
+        How whoever started the run calls it; see ``Lease``.
     """
 
     source: str
@@ -48,6 +52,7 @@ class StoreRequest:
     replace: bool = False
     max_wcu: float | None = None
     connections: int | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class StorePlan:
 
     `todo` is in the order in which the chunks are best stored. `lost` is set when another run took the lease over: this
     one must not write any more. `share` takes how many workers are left while the run goes on. `removed` counts items
-    of an earlier content that the run removed before it began to write.
+    of an earlier content that the run removed before it began to write. `tables_made` says of each part when its table
+    was made: what was stored before that is gone.
     """
 
     job: StoreJob
@@ -93,6 +99,7 @@ class StorePlan:
     todo: tuple[Chunk, ...]
     meta_todo: bool
     warnings: tuple[str, ...]
+    tables_made: Mapping[CurvePart, datetime] = field(default_factory=dict, compare=False)
     lost: threading.Event = field(default_factory=threading.Event, compare=False)
     share: Share = field(default_factory=Share, compare=False)
     removed: int = 0

@@ -12,6 +12,7 @@ cancelled stops its workers by giving the lease back, and one that was killed by
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
@@ -26,6 +27,8 @@ from hazard_store.layouts import Layout
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import RetryPolicy, is_condition_failure, translated
 from hazard_store.storage.models import LedgerEntry, StoreModel, bind
+
+logger = logging.getLogger(__name__)
 
 RENEW_SECS = 5.0
 LEASE_SECS = 20.0
@@ -48,6 +51,7 @@ class LeaseEntry(StoreModel):
     beat = UnicodeAttribute()  # another one with each renewal
     renewed = NumberAttribute()  # epoch s on the holder's clock
     workers = NumberAttribute(null=True)  # see `Share`
+    origin = UnicodeAttribute(null=True)  # see `Lease`
 
 
 class Share:
@@ -76,16 +80,25 @@ class Lease:
         The run's id, no other one's: by it the lease is known as this run's, and a refused run names it.
     share : Share, optional
         What the lease says of the run's workers.
+    origin : str, optional
+        How whoever started the run calls it: the id of a flow run. Whoever finds this run dead can say so there.
     """
 
     def __init__(
-        self, haz_sol_id: str, layout: Layout, holder: str, settings: Settings, share: Share | None = None
+        self,
+        haz_sol_id: str,
+        layout: Layout,
+        holder: str,
+        settings: Settings,
+        share: Share | None = None,
+        origin: str | None = None,
     ) -> None:
         self._model = bind(LeaseEntry, settings, LEASE_POLICY, LEASE_TIMEOUT_SECS)
         self._settings = settings
         self._key = (haz_sol_id, f"{layout.name}#lease")
         self._holder = holder
         self._share = share or Share()
+        self._origin = origin
         self._tried = False
 
     def acquire(
@@ -93,21 +106,28 @@ class Lease:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         on_wait: Callable[[str], None] = lambda holder: None,
-    ) -> None:
+    ) -> LeaseEntry | None:
         """Take the lease, waiting at most `LEASE_SECS` to see whether another holder is alive.
+
+        Returns
+        -------
+        LeaseEntry or None
+            Of the dead run from which it was taken over.
 
         Raises
         ------
         LeaseHeldError
             If it is.
         """
+        taken_from: LeaseEntry | None = None
         while True:
             dead = self.await_end(clock, sleep, on_wait)
             if dead is not None and dead.holder == self._holder:
                 # The answer to our own write was lost on its way, and the write repeated.
-                return
+                return taken_from
+            taken_from = dead
             if self._write(self._model.entry.does_not_exist() if dead is None else self._model.beat == dead.beat):
-                return
+                return dead
 
     def await_end(
         self,
@@ -170,6 +190,7 @@ class Lease:
             beat=uuid.uuid4().hex,
             renewed=int(time.time()),
             workers=self._share.workers,
+            origin=self._origin,
         )
         self._tried = True
         try:
@@ -271,8 +292,17 @@ def held(
     settings: Settings,
     on_wait: Callable[[str], None] = lambda holder: None,
     share: Share | None = None,
+    origin: str | None = None,
+    on_takeover: Callable[[str], None] = lambda origin: None,
 ) -> Iterator[threading.Event]:
     """Hold the lease of a calculation while the block runs.
+
+    Parameters
+    ----------
+    on_wait : callable
+        Told the run that holds the lease, when it has to be seen whether that run is alive.
+    on_takeover : callable
+        Told the origin of the dead run from which the lease was taken over.
 
     Yields
     ------
@@ -287,7 +317,7 @@ def held(
         At the end, if it was lost on the way.
     """
     share = share or Share()
-    lease = Lease(haz_sol_id, layout, holder, settings, share)
+    lease = Lease(haz_sol_id, layout, holder, settings, share, origin)
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
@@ -316,8 +346,10 @@ def held(
             lease.release()
 
     try:
-        lease.acquire(on_wait=on_wait)
+        dead = lease.acquire(on_wait=on_wait)
         keeper.start()
+        if dead is not None and dead.origin:
+            on_takeover(dead.origin)
         yield lost
     except BaseException as exc:
         try:
@@ -326,7 +358,11 @@ def held(
             # What ended the run is what its caller must learn; after `LEASE_SECS` the lease is free all the same.
             exc.add_note(f"and its lease could not be given back: {unreleased}")
         raise
-    give_back()
+    try:
+        give_back()
+    except HazardStoreError as unreleased:
+        # What the run did is done.
+        logger.warning("the lease of %s could not be given back, it ends by itself: %s", haz_sol_id, unreleased)
     if lost.is_set():
         raise lost_error(haz_sol_id)
 

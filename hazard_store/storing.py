@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from hazard_store import lease, ledger, meta
 from hazard_store.chunks import kinds_of, opened_calculation, permit_of, store_chunk, store_meta
@@ -26,6 +27,7 @@ from hazard_store.errors import (
     LeaseLostError,
     NotStoredError,
     SourceChangedError,
+    StorageError,
     TableMissingError,
     UsageError,
 )
@@ -34,7 +36,7 @@ from hazard_store.inventory import Inventory, places_of
 from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
 from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
+from hazard_store.names import CURVE_PARTS, PARTS, ChunkId, CurvePart, Part, haz_sol_id_from_text
 from hazard_store.oq import Calculation
 from hazard_store.oq.trial import open_tried
 from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
@@ -69,12 +71,16 @@ class _Checked:
     kinds: dict[CurvePart, list[str]]
     chunks: list[Chunk]
     named: list[Chunk]
+    tables_made: dict[CurvePart, datetime]
     warnings: tuple[str, ...]
 
 
 @contextmanager
 def started(
-    request: StoreRequest, settings: Settings, on_wait: Callable[[str], None] = lambda holder: None
+    request: StoreRequest,
+    settings: Settings,
+    on_wait: Callable[[str], None] = lambda holder: None,
+    on_takeover: Callable[[str], None] = lambda origin: None,
 ) -> Iterator[StorePlan]:
     """Begin a run: check, take the calculation's lease, plan, and say in ledger and meta that a store is under way.
 
@@ -86,6 +92,8 @@ def started(
     ----------
     on_wait : callable
         Told the run that holds the lease, when it has to be seen whether that run is alive.
+    on_takeover : callable
+        Told the origin of the dead run from which the lease was taken over, if it had one.
 
     Raises
     ------
@@ -97,7 +105,9 @@ def started(
     checked = _check(request, settings)
     job = checked.job
     share = lease.Share()
-    with lease.held(job.haz_sol_id, job.layout, job.run_id, settings, on_wait, share) as lost:
+    with lease.held(
+        job.haz_sol_id, job.layout, job.run_id, settings, on_wait, share, request.origin, on_takeover
+    ) as lost:
         plan = replace(_plan(request, checked), lost=lost, share=share)
         try:
             _begin(plan)
@@ -144,7 +154,7 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
                 raise UsageError(_missing_part(part, calculation))
         parts = meta.asked_parts(request.parts or ("meta", *curves_per_site))
         tables = {CalculationMeta.table_base, LedgerEntry.table_base, *(layout.table_base(p) for p in curves_per_site)}
-        require_tables(tables | ({V2Meta.table_base} if layout.is_v2 else set()), settings)
+        made = require_tables(tables | ({V2Meta.table_base} if layout.is_v2 else set()), settings)
         # Reads the whole file, and so comes after what fails quickly.
         calculation.check_curves()
         job = StoreJob(
@@ -166,8 +176,9 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
         places = places_of(calculation)
         chunks = plan_chunks(len(places), {p: n for p, n in curves_per_site.items() if p in job.parts})
         named = select_chunks(chunks, [name for name in request.chunks if name != META_CHUNK])
+        tables_made = {part: made[layout.table_base(part)] for part in curves_per_site}
         kinds = {part: kinds_of(calculation, part) for part in curves_per_site}
-        return _Checked(job, places, kinds, chunks, named, calculation.warnings)
+        return _Checked(job, places, kinds, chunks, named, tables_made, calculation.warnings)
 
 
 def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
@@ -180,7 +191,7 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
     if request.chunks:
         todo = checked.named
     else:
-        todo = [chunk for chunk in chunks if not is_done(records.get(chunk.id), job.identity)]
+        todo = [chunk for chunk in chunks if not _is_stored(chunk, records, job, checked.tables_made)]
     record = CalculationRecord(
         haz_sol_id=job.haz_sol_id,
         layout=job.layout.name,
@@ -213,6 +224,7 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         chunks=tuple(chunks),
         todo=tuple(spread_chunks(todo)),
         meta_todo=META_CHUNK in request.chunks or meta_as_before != earlier or not meta_stands,
+        tables_made=checked.tables_made,
         warnings=(*checked.warnings, *([_LEFT_BEHIND.format(id=job.haz_sol_id)] if leaves_behind else [])),
     )
 
@@ -243,6 +255,17 @@ def _stored_meta(job: StoreJob) -> meta.Meta | None:
 def is_done(record: ChunkRecord | None, identity: str) -> bool:
     """Whether the ledger has a chunk as stored from this very content."""
     return record is not None and record.status == "done" and record.identity == identity
+
+
+def _is_stored(
+    chunk: Chunk, records: Mapping[ChunkId, ChunkRecord], job: StoreJob, tables_made: Mapping[CurvePart, datetime]
+) -> bool:
+    """Whether the ledger has a chunk as done, in the table that is there now: one may have been deleted since."""
+    record = records.get(chunk.id)
+    if record is None or record.ended is None or not is_done(record, job.identity):
+        return False
+    # What this run stored it stored here, whatever the worker's clock says.
+    return record.run_id == job.run_id or datetime.fromisoformat(record.ended) >= tables_made[chunk.part]
 
 
 def _missing_part(part: Part, calculation: Calculation) -> str:
@@ -316,19 +339,15 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
         # What this run stored is in the ledger, but whether the calculation is whole is the other run's to say.
         raise lease.lost_error(job.haz_sol_id)
     permit_of(job).check()
-    records = Ledger(job.settings)
-    done = records.chunks(job.haz_sol_id, job.layout)
-    needed = [META_CHUNK, *(chunk.id for chunk in plan.record.plan())]
-    complete = all(is_done(done.get(chunk_id), job.identity) for chunk_id in needed)
     warnings = list(plan.warnings)
-    # A run that had nothing left to do finishes one that died after its last chunk: then the meta is not complete yet.
-    if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
-        if job.layout.is_v2 and (left_out := meta.write_v2_meta(stored, job.settings)):
-            warnings.append(f"the V2 meta item would exceed 400 KB: {', '.join(left_out)} left out of it")
-        meta.write_meta(replace(stored, complete=True), job.settings)
-    failed = any(outcome.error for outcome in outcomes)
-    status: ledger.CalculationStatus = "complete" if complete else "failed" if failed else "storing"
-    records.save_calculation(replace(plan.record, status=status, updated=ledger.now_text()))
+    try:
+        complete = _settle(plan, any(outcome.error for outcome in outcomes), warnings)
+    except StorageError as exc:
+        if not any(outcome.error for outcome in outcomes):
+            raise
+        # What ended the chunks keeps us from the ledger as well: their names are what the next run needs.
+        complete = False
+        warnings.append(f"the ledger could not be told that the run failed: {exc}")
     return StoreReport(
         haz_sol_id=job.haz_sol_id,
         layout=job.layout.name,
@@ -341,6 +360,24 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
         warnings=tuple(warnings),
         removed=plan.removed,
     )
+
+
+def _settle(plan: StorePlan, failed: bool, warnings: list[str]) -> bool:
+    """Say in meta and ledger how a run ended; gives whether the calculation is complete."""
+    job = plan.job
+    records = Ledger(job.settings)
+    done = records.chunks(job.haz_sol_id, job.layout)
+    complete = is_done(done.get(META_CHUNK), job.identity) and all(
+        _is_stored(chunk, done, job, plan.tables_made) for chunk in plan.record.plan()
+    )
+    # A run that had nothing left to do finishes one that died after its last chunk: then the meta is not complete yet.
+    if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
+        if job.layout.is_v2 and (left_out := meta.write_v2_meta(stored, job.settings)):
+            warnings.append(f"the V2 meta item would exceed 400 KB: {', '.join(left_out)} left out of it")
+        meta.write_meta(replace(stored, complete=True), job.settings)
+    status: ledger.CalculationStatus = "complete" if complete else "failed" if failed else "storing"
+    records.save_calculation(replace(plan.record, status=status, updated=ledger.now_text()))
+    return complete
 
 
 def store_in_process(request: StoreRequest, settings: Settings, progress: Progress | None = None) -> StoreReport:

@@ -81,14 +81,16 @@ class PatientClient:
     Parameters
     ----------
     settings : Settings
-    timeout_secs : float
-        How long to wait for one answer.
+    timeout_secs : float, optional
+        How long to wait for one answer; by default `MODEL_READ_TIMEOUT_SECS`.
     policy : RetryPolicy, optional
         By default `FIRST_CONTACT` until the endpoint is known, and then the policy of all requests.
     """
 
-    def __init__(self, settings: Settings, timeout_secs: float, policy: RetryPolicy | None = None) -> None:
-        self._client: Any = connect(settings, timeout_secs).client
+    def __init__(
+        self, settings: Settings, timeout_secs: float | None = None, policy: RetryPolicy | None = None
+    ) -> None:
+        self._client: Any = connect(settings, timeout_secs or MODEL_READ_TIMEOUT_SECS).client
         self._contact = contact(settings)
         self._policy = policy
 

@@ -27,7 +27,7 @@ from pynamodb.constants import NUMBER, PAY_PER_REQUEST_BILLING_MODE
 from pynamodb.models import Model
 
 from hazard_store.settings import Settings
-from hazard_store.storage.connection import MODEL_READ_TIMEOUT_SECS, PatientClient
+from hazard_store.storage.connection import PatientClient
 from hazard_store.storage.faults import RetryPolicy
 
 
@@ -221,7 +221,7 @@ def table_name(base: str, settings: Settings) -> str:
 
 @lru_cache(maxsize=256)
 def bind(
-    model: type[M], settings: Settings, policy: RetryPolicy | None = None, timeout_secs: float = MODEL_READ_TIMEOUT_SECS
+    model: type[M], settings: Settings, policy: RetryPolicy | None = None, timeout_secs: float | None = None
 ) -> type[M]:
     """Give a template its table: a model class of `settings`' stage, region and endpoint.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hazard_store.errors import TableMissingError
@@ -60,16 +61,23 @@ def list_tables(settings: Settings) -> list[TableState]:
     return states
 
 
-def require_tables(bases: Container[str], settings: Settings) -> None:
+def require_tables(bases: Container[str], settings: Settings) -> dict[str, datetime]:
     """Check that tables exist before anything is written to one of them.
+
+    Returns
+    -------
+    dict of str to datetime
+        By the table's base name, when it was made.
 
     Raises
     ------
     TableMissingError, StoreUnreachableError, CredentialsError
     """
-    for model in MODELS:
-        if model.table_base in bases:
-            _describe(model, settings)
+    return {
+        model.table_base: _describe(model, settings)["CreationDateTime"]
+        for model in MODELS
+        if model.table_base in bases
+    }
 
 
 def _describe(model: type[StoreModel], settings: Settings) -> dict[str, Any]:
