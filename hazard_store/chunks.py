@@ -288,7 +288,7 @@ def _recorded(job: StoreJob, chunk_id: ChunkId, permit: Permit) -> Iterator[tupl
     """
     record: ChunkRecord | None = None
     # Whoever planned the chunk had answers from there, if this process had none yet.
-    contact(job.settings).is_known = True
+    contact(job.settings).expect()
     try:
         with opened_calculation.of(job) as calculation:
             record = _start(job, chunk_id, permit)

@@ -28,6 +28,7 @@ from hazard_store.errors import (
     NotStoredError,
     SourceChangedError,
     StorageError,
+    StoreUnreachableError,
     TableMissingError,
     UsageError,
 )
@@ -49,7 +50,7 @@ from hazard_store.storage.tables import require_tables
 from hazard_store.stored import Place, StoredCurves
 
 # When one chunk meets these, every other one would: the rest are not tried, and the run says so.
-HOPELESS = (CredentialsError, TableMissingError, SourceChangedError, LeaseLostError)
+HOPELESS = (CredentialsError, TableMissingError, StoreUnreachableError, SourceChangedError, LeaseLostError)
 
 CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)
 

@@ -15,7 +15,7 @@ from pynamodb.connection import Connection
 
 from hazard_store.settings import Settings
 from hazard_store.storage.credentials import CredentialRenewal
-from hazard_store.storage.faults import REQUEST_ERRORS, Patience, RetryPolicy, classify
+from hazard_store.storage.faults import REQUEST_ERRORS, Fault, Patience, RetryPolicy, classify
 from hazard_store.storage.whole_answers import WholeAnswers
 
 # A write of 25 items takes DynamoDB some 10 to 50 ms; what takes this long is lost.
@@ -59,10 +59,27 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
 
 
 class Contact:
-    """Whether an endpoint is known to be the right one: it answered, or those who sent work here had answers."""
+    """Whether an endpoint is known to be there: it answered, or those who sent work here had answers.
+
+    When the patience with one that was known has run out, it counts as unknown until it answers: the next request of
+    a run does not wait as long once more.
+    """
 
     def __init__(self) -> None:
         self.is_known = False
+        self._is_lost = False
+
+    def expect(self) -> None:
+        """Take somebody else's word that it is there, unless this process knows better."""
+        self.is_known = self.is_known or not self._is_lost
+
+    def answered(self) -> None:
+        """It is there."""
+        self.is_known, self._is_lost = True, False
+
+    def lost(self) -> None:
+        """It did not answer for as long as there was patience."""
+        self.is_known, self._is_lost = False, True
 
 
 @lru_cache(maxsize=16)
@@ -105,11 +122,14 @@ class PatientClient:
             try:
                 answer = self._client._make_api_call(operation, arguments)
             except REQUEST_ERRORS as exc:
-                if not classify(exc).is_retryable or not patience.wait(progress=False):
-                    raise
-            else:
-                self._contact.is_known = True
-                return answer
+                fault = classify(exc)
+                if fault.is_retryable and patience.wait(progress=False):
+                    continue
+                if fault is Fault.CONNECTION and self._policy is None:
+                    self._contact.lost()
+                raise
+            self._contact.answered()
+            return answer
 
 
 class ReadyBodyClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -46,15 +46,18 @@ class Stage:
     request: StoreRequest
     environment: dict[str, str]
     done: DoneChunks
+    commands: list[Command] = field(default_factory=list)
 
     def start(self, *words: str) -> Command:
         self.row.runs += 1
         said = [*words, "--max-wcu", str(MAX_WCU)]
-        return Command(
+        command = Command(
             ["store", self.request.source, "--id", self.request.haz_sol_id, *said],
             self.environment,
             self.arena.home / f"{self.request.haz_sol_id}.log",
         )
+        self.commands.append(command)
+        return command
 
     def wait_for_items(self, more: int, command: Command) -> bool:
         """Wait until so many more items were written; False if the command ended before."""
@@ -103,7 +106,13 @@ def stage(
     with arena.proxy(host=host) as proxy:
         proxy.set_faults(**faults)
         environment = environment_of(arena.behind(proxy), arena.home, server.server if server else None)
-        yield Stage(arena, row, proxy, request, environment, DoneChunks(arena, request))
+        made = Stage(arena, row, proxy, request, environment, DoneChunks(arena, request))
+        try:
+            yield made
+        finally:
+            for command in made.commands:
+                if command.code is None:
+                    command.kill_all()
 
 
 def killed_again_and_again(arena: Arena, row: Row, kills: int, **faults: float) -> None:
