@@ -135,7 +135,7 @@ def killed_again_and_again(arena: Arena, row: Row, kills: int, **faults: float) 
 def local_workers_killed(arena: Arena, row: Row, server: RestartableServer, kills: int) -> None:
     """Workers of a local cluster are killed while they write; the others and their successors go on."""
     random = arena.random(row.scenario)
-    with stage(arena, row, server, n_sites=600) as at:
+    with stage(arena, row, server, n_sites=450) as at:
         command = at.start("--workers", "2")
         while row.kills < kills and at.wait_for_items(random.randint(400, 900), command):
             at.done.look()
@@ -153,7 +153,7 @@ def local_workers_killed(arena: Arena, row: Row, server: RestartableServer, kill
 def remote_workers_killed(arena: Arena, row: Row, server: RestartableServer, kills: int) -> None:
     """Workers of a cluster elsewhere are killed and replaced."""
     random = arena.random(row.scenario)
-    with stage(arena, row, server, n_sites=600) as at, dask_cluster(at.environment) as cluster:
+    with stage(arena, row, server, n_sites=450) as at, dask_cluster(at.environment) as cluster:
         command = at.start("--cluster", cluster.address)
         while row.kills < kills and at.wait_for_items(random.randint(400, 900), command):
             at.done.look()
@@ -256,11 +256,11 @@ def check_task_runs(row: Row, server: RestartableServer) -> None:
 def scenarios(server: Callable[[], RestartableServer]) -> dict[str, Callable[[Arena, Row], Any]]:
     """All of them by name."""
     return {
-        PROCESS_KILLED: lambda arena, row: killed_again_and_again(arena, row, 20),
+        PROCESS_KILLED: lambda arena, row: killed_again_and_again(arena, row, 22),
         PROCESS_KILLED_UNDER_FAULTS: lambda arena, row: killed_again_and_again(
             arena, row, 8, internal_error=0.05, reset_midway=0.05, throttled_part=0.05
         ),
-        "local workers killed": lambda arena, row: local_workers_killed(arena, row, server(), 10),
+        "local workers killed": lambda arena, row: local_workers_killed(arena, row, server(), 8),
         "remote workers killed": lambda arena, row: remote_workers_killed(arena, row, server(), 8),
         "scheduler killed": lambda arena, row: scheduler_killed(arena, row, server()),
         "flow killed, local cluster": lambda arena, row: flow_killed(arena, row, server(), "local"),
