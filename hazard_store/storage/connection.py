@@ -54,7 +54,7 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
     # botocore has no public place for it: its events come after an answer was read, or have to replace the session.
     endpoint = connection.client._endpoint
     endpoint.http_session = WholeAnswers(endpoint.http_session)
-    connection.client.meta.events.register("needs-retry.dynamodb", CredentialRenewal(connection.client))
+    CredentialRenewal(connection.client)
     return connection
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from botocore.exceptions import CredentialRetrievalError
 from botocore.session import get_session
 
 EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException"})
@@ -18,20 +19,30 @@ MAX_RENEWALS = 1
 
 
 class CredentialRenewal:
-    """Handler of botocore's ``needs-retry`` event, which comes after every answer.
+    """Handlers of a client's events: one looks at its credentials before each request, one renews them after an answer.
 
     Parameters
     ----------
     client : botocore client
-        The one whose credentials it renews.
     """
 
     def __init__(self, client: Any) -> None:
         # botocore has no public way to give a client other credentials.
         self._signer = client._request_signer
         self._lock = threading.Lock()
+        client.meta.events.register("before-sign.dynamodb", self.require_unexpired)
+        client.meta.events.register("needs-retry.dynamodb", self.renew)
 
-    def __call__(self, attempts: int, response: tuple[Any, dict[str, Any]] | None = None, **_: Any) -> float | None:
+    def require_unexpired(self, **_: Any) -> None:
+        """Raise what other missing credentials raise, where botocore raises a ``RuntimeError``."""
+        credentials = self._signer._credentials
+        try:
+            if credentials is not None:
+                credentials.get_frozen_credentials()
+        except RuntimeError as exc:
+            raise CredentialRetrievalError(provider=credentials.method, error_msg=str(exc)) from exc
+
+    def renew(self, attempts: int, response: tuple[Any, dict[str, Any]] | None = None, **_: Any) -> float | None:
         """Give the seconds to wait before the request is signed and sent anew; None if that is not ours to say."""
         if response is None or response[1].get("Error", {}).get("Code") not in EXPIRED_CODES:
             return None

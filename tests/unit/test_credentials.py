@@ -4,15 +4,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
+from botocore.hooks import HierarchicalEmitter
 
+from hazard_store.settings import Settings
+from hazard_store.storage.connection import connect
 from hazard_store.storage.credentials import EXPIRED_CODES, CredentialRenewal
+from hazard_store.storage.faults import Fault, classify
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NEW")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    return SimpleNamespace(_request_signer=SimpleNamespace(_credentials=None))
+    return SimpleNamespace(
+        _request_signer=SimpleNamespace(_credentials=None), meta=SimpleNamespace(events=HierarchicalEmitter())
+    )
 
 
 def answer(code: str) -> tuple[Any, dict[str, Any]]:
@@ -22,12 +30,25 @@ def answer(code: str) -> tuple[Any, dict[str, Any]]:
 @pytest.mark.parametrize("code", sorted(EXPIRED_CODES))
 def test_expired_credentials_are_fetched_anew_and_the_request_sent_once_more(client: Any, code: str) -> None:
     renewal = CredentialRenewal(client)
-    assert renewal(attempts=1, response=answer(code)) == 0.0
+    assert renewal.renew(attempts=1, response=answer(code)) == 0.0
     assert client._request_signer._credentials.access_key == "NEW"
-    assert renewal(attempts=2, response=answer(code)) is None
+    assert renewal.renew(attempts=2, response=answer(code)) is None
 
 
 @pytest.mark.parametrize("response", [None, (None, {}), answer("AccessDeniedException")])
 def test_other_answers_leave_credentials_alone(client: Any, response: tuple[Any, dict[str, Any]] | None) -> None:
-    assert CredentialRenewal(client)(attempts=1, response=response) is None
+    assert CredentialRenewal(client).renew(attempts=1, response=response) is None
     assert client._request_signer._credentials is None
+
+
+def test_a_source_that_only_has_expired_credentials_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ANY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    settings = Settings(endpoint="http://127.0.0.1:9", stage="EXPIRED")
+    expired = {"access_key": "A", "secret_key": "s", "token": "t", "expiry_time": "2020-01-01T00:00:00Z"}
+    connect(settings).client._request_signer._credentials = RefreshableCredentials.create_from_metadata(
+        expired, refresh_using=lambda: expired, method="custom-process"
+    )
+    with pytest.raises(CredentialRetrievalError, match=r"custom-process.*still expired") as raised:
+        connect(settings).client.list_tables()
+    assert classify(raised.value) is Fault.CREDENTIALS
