@@ -36,6 +36,18 @@ RENEW_EVERY_SECS = 5.0
 # How often it looks whether its run still has the lease, at one read unit: a cancelled run writes no longer than this.
 LOOK_EVERY_SECS = 2.0
 
+# What a done chunk's record says besides items and write units.
+_RECORDED_METRICS = (
+    "seconds",
+    "reading_secs",
+    "encoding_secs",
+    "writing_secs",
+    "item_bytes",
+    "requests",
+    "retries",
+    "throttles",
+)
+
 
 def open_job(job: StoreJob) -> Calculation:
     """Open a job's calculation and check that it is still the file that was planned.
@@ -96,6 +108,8 @@ def store_meta(job: StoreJob) -> Metrics:
     started = time.monotonic()
     permit = permit_of(job)
     with _recorded(job, META_CHUNK, permit) as (calculation, record):
+        if record.status == "done":
+            return Metrics(items=1)
         kinds: dict[CurvePart, list[str]] = {
             part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
         }
@@ -111,7 +125,7 @@ def store_meta(job: StoreJob) -> Metrics:
 def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
     """Store one chunk: read blocks, encode them, write them, and record it as done once all is acknowledged.
 
-    Storing a chunk twice gives the same items.
+    Storing a chunk twice gives the same items; one that its own run has done already is not written again.
 
     Raises
     ------
@@ -123,6 +137,8 @@ def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
     started = time.monotonic()
     permit = permit_of(job)
     with _recorded(job, chunk.id, permit) as (calculation, record):
+        if record.status == "done":
+            return _metrics_of(record)
         metrics, content = _write(job, chunk, calculation, record, permit)
         metrics.seconds = time.monotonic() - started
         if metrics.items != chunk.items:
@@ -140,20 +156,19 @@ def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
                 wcu=metrics.wcu,
                 digest=digest.digest_to_text(digest.combine_digests([content])),
                 metrics={
-                    "seconds": metrics.seconds,
-                    "reading_secs": metrics.reading_secs,
-                    "encoding_secs": metrics.encoding_secs,
-                    "writing_secs": metrics.writing_secs,
-                    "item_bytes": metrics.item_bytes,
-                    "requests": metrics.requests,
-                    "retries": metrics.retries,
-                    "throttles": metrics.throttles,
+                    **{name: getattr(metrics, name) for name in _RECORDED_METRICS},
                     "latency_p50_secs": metrics.latency_secs(0.5),
                     "latency_p95_secs": metrics.latency_secs(0.95),
                 },
             ),
         )
     return metrics
+
+
+def _metrics_of(record: ChunkRecord) -> Metrics:
+    """What a chunk took when it was stored, without its latencies, of which the ledger has only two."""
+    figures = {name: record.metrics[name] for name in _RECORDED_METRICS if name in record.metrics}
+    return Metrics(items=record.items, wcu=record.wcu, **figures)
 
 
 def permit_of(job: StoreJob) -> Permit:

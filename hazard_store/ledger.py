@@ -163,13 +163,18 @@ class Ledger:
     def start_chunk(
         self, haz_sol_id: str, layout: Layout, chunk_id: ChunkId, *, identity: str, run_id: str
     ) -> ChunkRecord:
-        """Mark a chunk as running and count the attempt; gives the record to end it with."""
+        """Mark a chunk as running and count the attempt; gives the record to end it with.
+
+        A chunk that this very run has done is left as it is: Dask runs a task again whose worker died with its result.
+        """
         with translated(self._settings, self._table):
             try:
                 entry = self._model.get(haz_sol_id, _chunk_entry(layout, chunk_id), consistent_read=True)
                 earlier: ChunkRecord | None = _record_from_json(ChunkRecord, entry.record)
             except self._model.DoesNotExist:
                 earlier = None
+        if earlier is not None and (earlier.status, earlier.run_id, earlier.identity) == ("done", run_id, identity):
+            return earlier
         attempts = earlier.attempts if earlier is not None and earlier.identity == identity else 0
         record = ChunkRecord(chunk_id, "running", identity, attempts=attempts + 1, run_id=run_id, started=now_text())
         self.save_chunk(haz_sol_id, layout, record)

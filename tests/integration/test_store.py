@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hazard_store import chunks, storing
-from hazard_store.chunks import store_chunk
+from hazard_store.chunks import store_chunk, store_meta
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
@@ -24,7 +24,7 @@ from hazard_store.planning import split_into_blocks
 from hazard_store.settings import Settings
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind
 from hazard_store.storage.tables import drop_tables
-from hazard_store.storing import store_in_process
+from hazard_store.storing import started, store_in_process
 from tests.integration.fault_proxy import FaultProxy
 
 CUSTOM = "custom_ids.hdf5"
@@ -221,3 +221,16 @@ def test_memory_stays_bounded_by_the_block(tables: Settings, data_dir: Path, mon
     store_in_process(request(data_dir), tables)
     assert max(sizes) <= 1_000
     assert len(sizes) > 10
+
+
+def test_a_chunk_that_its_run_has_done_is_not_written_again(proxy: FaultProxy, data_dir: Path) -> None:
+    settings = Settings.from_environment()
+    with started(StoreRequest(str(data_dir / "custom_ids.hdf5"), "ONCE"), settings) as plan:
+        first = [store_meta(plan.job), store_chunk(plan.job, plan.todo[0])]
+        records = Ledger(settings).chunks("ONCE", plan.job.layout)
+        proxy.requests.clear()
+        again = [store_meta(plan.job), store_chunk(plan.job, plan.todo[0])]
+        assert "BatchWriteItem" not in proxy.requests
+        assert Ledger(settings).chunks("ONCE", plan.job.layout) == records
+    assert [(m.items, m.wcu) for m in again] == [(m.items, m.wcu) for m in first]
+    assert again[1].figures()["requests"] == first[1].figures()["requests"]
