@@ -79,7 +79,7 @@ bench-full: bench ## the same with medians of three, four workers and ten millio
 bench-prefect: install ## measure what Prefect itself costs a store of 150,000 items
 	@$(RUN) benchmarks/orchestration.py $(BENCH_ARGS)
 
-chaos: install ## store under faults, kills and cut networks, and audit it (20 minutes; CHAOS_ARGS="--seed N --only NAME")
+chaos: install ## store under faults and kills, and audit it (20 minutes; CHAOS_ARGS="--seed N --only NAME")
 	@$(RUN) -m hazard_store.local.fetch
 	@$(RUN) -m tests.chaos $(CHAOS_ARGS)
 

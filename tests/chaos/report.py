@@ -22,7 +22,7 @@ class Row:
     runs : int
         Stores that were started.
     faults, kills : int
-        Requests that met an injected fault; processes killed, servers restarted and networks cut.
+        Requests that met an injected fault; processes killed and servers restarted.
     checked : int
         Items compared with the file, to the bit.
     lost, wrong : int
