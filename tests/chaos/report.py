@@ -100,5 +100,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def write(rows: Sequence[Row], seed: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"seed": seed, "rows": [asdict(row) for row in rows], "total": asdict(total_of(rows))}
+    # asdict would rebuild a Counter from its pairs, and count those.
+    *listed, total = (asdict(row) | {"endings": dict(row.endings)} for row in (*rows, total_of(rows)))
+    document = {"seed": seed, "rows": listed, "total": total}
     path.write_text(json.dumps(document, indent=1) + "\n")

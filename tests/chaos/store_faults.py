@@ -42,9 +42,9 @@ AT_ONCE_SECS = 10.0
 def small_requests() -> Iterator[None]:
     """Many small requests, so that few items meet many faults, and clients that do not wait long for silent ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sender, "MAX_BATCH_ITEMS", 5)
-        patch.setattr(reader, "FIRST_PAGE_ITEMS", 50)
-        patch.setattr(reader, "MAX_PAGE_ITEMS", 50)
+        patch.setattr(sender, "MAX_BATCH_ITEMS", 2)
+        patch.setattr(reader, "FIRST_PAGE_ITEMS", 20)
+        patch.setattr(reader, "MAX_PAGE_ITEMS", 20)
         patch.setattr(planning, "ITEMS_PER_CHUNK", 600)
         patch.setattr(connection, "READ_TIMEOUT_SECS", 0.5)
         patch.setattr(connection, "MODEL_READ_TIMEOUT_SECS", 0.5)
