@@ -110,7 +110,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
     where = cluster_from_name(cluster, workers or settings.workers)
     # The order matters when the run is cancelled: first the lease is given back, which stops the writing on all workers
     # within seconds, and only then is there time to close a cluster. That starts with the first chunk.
-    request = replace(request, origin=reporter.origin)
+    request = dataclasses.replace(request, origin=reporter.origin)
     started = storing.started(request, settings, on_wait=reporter.wait, on_takeover=reporter.take_over)
     with where.runner as runner, reporter, started as plan:
         for warning in plan.warnings:

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from pynamodb.connection import Connection
 
 from hazard_store.settings import Settings
-from hazard_store.storage.credentials import CredentialRenewal
+from hazard_store.storage.credentials import EXPIRED_CODES, MAX_RENEWALS, ClientCredentials, renew_when_expired
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, Patience, RetryPolicy, classify
 from hazard_store.storage.whole_answers import WholeAnswers
 
@@ -54,7 +54,7 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
     # botocore has no public place for it: its events come after an answer was read, or have to replace the session.
     endpoint = connection.client._endpoint
     endpoint.http_session = WholeAnswers(endpoint.http_session)
-    CredentialRenewal(connection.client)
+    renew_when_expired(connection.client)
     return connection
 
 
@@ -141,13 +141,15 @@ class ReadyBodyClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._client: Any = connect(settings).client
-        self._region: str = self._client.meta.region_name
-        self._url: str = self._client.meta.endpoint_url.rstrip("/") + "/"
+        client: Any = connect(settings).client
+        self._credentials = ClientCredentials(client)
+        self._session = client._endpoint.http_session
+        self._region: str = client.meta.region_name
+        self._url: str = client.meta.endpoint_url.rstrip("/") + "/"
         self._headers = {
             "Content-Type": "application/x-amz-json-1.0",
             "X-Amz-Target": "DynamoDB_20120810.BatchWriteItem",
-            "User-Agent": self._client.meta.config.user_agent,
+            "User-Agent": client.meta.config.user_agent,
         }
 
     def batch_write(self, body: bytes) -> dict[str, Any]:
@@ -158,13 +160,19 @@ class ReadyBodyClient:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError
             What a botocore client raises: no connection, an answer that is not whole, an error that the service names.
         """
-        # botocore renews these when they are about to expire.
-        credentials = self._client._get_credentials()
-        if credentials is None:
-            raise NoCredentialsError
+        for _ in range(MAX_RENEWALS):
+            try:
+                return self._send(body)
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] not in EXPIRED_CODES:
+                    raise
+                self._credentials.renew()
+        return self._send(body)
+
+    def _send(self, body: bytes) -> dict[str, Any]:
         request = AWSRequest("POST", self._url, headers=self._headers, data=body)
-        SigV4Auth(credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
-        answer = self._client._endpoint.http_session.send(request.prepare())
+        SigV4Auth(self._credentials.current(), "dynamodb", self._region).add_auth(request)
+        answer = self._session.send(request.prepare())
         try:
             told = orjson.loads(answer.content)
         except orjson.JSONDecodeError as exc:

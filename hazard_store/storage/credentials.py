@@ -6,10 +6,10 @@ never looks again at a profile that another program keeps fresh, and believes th
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
-from botocore.exceptions import CredentialRetrievalError
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.session import get_session
 
 EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException"})
@@ -18,8 +18,8 @@ EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException"})
 MAX_RENEWALS = 1
 
 
-class CredentialRenewal:
-    """Handlers of a client's events: one looks at its credentials before each request, one renews them after an answer.
+class ClientCredentials:
+    """The credentials that a botocore client signs with.
 
     Parameters
     ----------
@@ -27,28 +27,45 @@ class CredentialRenewal:
     """
 
     def __init__(self, client: Any) -> None:
-        # botocore has no public way to give a client other credentials.
+        # botocore has no public way to see a client's credentials, or to give it others.
         self._signer = client._request_signer
-        self._lock = threading.Lock()
-        client.meta.events.register("before-sign.dynamodb", self.require_unexpired)
-        client.meta.events.register("needs-retry.dynamodb", self.renew)
 
-    def require_unexpired(self, **_: Any) -> None:
-        """Raise what other missing credentials raise, where botocore raises a ``RuntimeError``."""
+    def current(self) -> ReadOnlyCredentials:
+        """Give them, renewed by botocore if they are about to expire.
+
+        Raises
+        ------
+        NoCredentialsError, CredentialRetrievalError
+            If there are none, or the source has only expired ones, where botocore raises a ``RuntimeError``.
+        """
         credentials = self._signer._credentials
+        if credentials is None:
+            raise NoCredentialsError
         try:
-            if credentials is not None:
-                credentials.get_frozen_credentials()
+            return credentials.get_frozen_credentials()
         except RuntimeError as exc:
             raise CredentialRetrievalError(provider=credentials.method, error_msg=str(exc)) from exc
 
-    def renew(self, attempts: int, response: tuple[Any, dict[str, Any]] | None = None, **_: Any) -> float | None:
-        """Give the seconds to wait before the request is signed and sent anew; None if that is not ours to say."""
-        if response is None or response[1].get("Error", {}).get("Code") not in EXPIRED_CODES:
+    def renew(self) -> None:
+        """Ask the source for them anew."""
+        # A session of its own: those of one session are kept as long as it lives.
+        self._signer._credentials = get_session().get_credentials()
+
+
+def renew_when_expired(client: Any) -> None:
+    """Let a client's own requests be signed anew, once each, when the service calls its credentials expired."""
+    credentials = ClientCredentials(client)
+
+    def require(**_: Any) -> None:
+        credentials.current()
+
+    def renew(attempts: int, response: tuple[Any, dict[str, Any]] | None = None, **_: Any) -> float | None:
+        """Give the seconds to wait before the request is sent again; None if that is not ours to say."""
+        code = None if response is None else response[1].get("Error", {}).get("Code")
+        if code not in EXPIRED_CODES or attempts > MAX_RENEWALS:
             return None
-        if attempts > MAX_RENEWALS:
-            return None
-        with self._lock:
-            # A session of its own: those of one session are kept as long as it lives.
-            self._signer._credentials = get_session().get_credentials()
+        credentials.renew()
         return 0.0
+
+    client.meta.events.register("before-sign.dynamodb", require)
+    client.meta.events.register("needs-retry.dynamodb", renew)

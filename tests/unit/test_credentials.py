@@ -10,7 +10,7 @@ from botocore.hooks import HierarchicalEmitter
 
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
-from hazard_store.storage.credentials import EXPIRED_CODES, CredentialRenewal
+from hazard_store.storage.credentials import EXPIRED_CODES, renew_when_expired
 from hazard_store.storage.faults import Fault, classify
 
 
@@ -27,17 +27,24 @@ def answer(code: str) -> tuple[Any, dict[str, Any]]:
     return None, {"Error": {"Code": code}}
 
 
+def after_answer(client: Any, attempts: int, response: tuple[Any, dict[str, Any]] | None) -> object:
+    """What the handlers say when an answer has come."""
+    [(_, said)] = client.meta.events.emit("needs-retry.dynamodb.PutItem", attempts=attempts, response=response)
+    return said
+
+
 @pytest.mark.parametrize("code", sorted(EXPIRED_CODES))
 def test_expired_credentials_are_fetched_anew_and_the_request_sent_once_more(client: Any, code: str) -> None:
-    renewal = CredentialRenewal(client)
-    assert renewal.renew(attempts=1, response=answer(code)) == 0.0
+    renew_when_expired(client)
+    assert after_answer(client, 1, answer(code)) == 0.0
     assert client._request_signer._credentials.access_key == "NEW"
-    assert renewal.renew(attempts=2, response=answer(code)) is None
+    assert after_answer(client, 2, answer(code)) is None
 
 
 @pytest.mark.parametrize("response", [None, (None, {}), answer("AccessDeniedException")])
 def test_other_answers_leave_credentials_alone(client: Any, response: tuple[Any, dict[str, Any]] | None) -> None:
-    assert CredentialRenewal(client).renew(attempts=1, response=response) is None
+    renew_when_expired(client)
+    assert after_answer(client, 1, response) is None
     assert client._request_signer._credentials is None
 
 
