@@ -25,6 +25,11 @@ _DASK_SETTINGS: dict[str, Any] = {
     # One chunk a worker at a time: with a chunk prefetched, the death of a worker would count against it as well.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
+    # A worker looks 100 times a second where its tasks are, and 50 times how late its loop is: a sixth of a core, and
+    # the interpreter's lock just when the sending threads need it.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.gil.enabled": False,
 }
 
 
