@@ -11,7 +11,7 @@ from pydantic import Field
 from flows import layout_trials
 from flows.layout_report import Trial
 from flows.leftovers import end_leftovers
-from flows.parameters import ClusterName, WcuPerSec, Workers
+from flows.parameters import ClusterName, SourceText, WcuPerSec, Workers
 
 LayoutName = Literal["packed+solution", "packed+location", "list+solution", "list+location"]
 
@@ -24,7 +24,7 @@ LayoutName = Literal["packed+solution", "packed+location", "list+solution", "lis
     on_crashed=[layout_trials.drop_tables_of_run, end_leftovers],
 )
 def benchmark_layouts(
-    source: Annotated[str, Field(min_length=1)],
+    source: Annotated[SourceText, Field(min_length=1)],
     layouts: list[LayoutName] = ["packed+solution", "packed+location", "list+solution", "list+location"],  # noqa: B006 - the form shows it; nothing changes it
     workers: list[Workers] = [1, 2],  # noqa: B006 - likewise
     max_usd: Annotated[float, Field(gt=0)] = 0.05,

@@ -13,11 +13,10 @@ from hazard_store.names import HAZ_SOL_ID_PATTERN
 from hazard_store.rerunning import LEFT
 
 HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
-# The server keeps a run's parameters for ever: a URL with a user or a query (a signature) must not become one.
-# Written without look-ahead, which pydantic's engine lacks: a text without :/ in it, or a URL without user and query.
-_NO_URL = r"(?:[^:]|:+[^:/])*:*"
-_PLAIN_URL = r"[A-Za-z][A-Za-z0-9+.-]*:/+[^/@?]+(?:/[^?]*)?"
-SourceText = Annotated[str, Field(min_length=1, pattern=f"^(?:{_NO_URL}|{_PLAIN_URL})$")]
+# The server keeps a run's parameters for ever: a URL with a user or a query (a signature) must not become one. So it is
+# a path, a text without `:/`, or a URL without both; pydantic's patterns cannot say what must not come (look-ahead).
+_PATH, _NO_URL, _URL = "[/.~].*", "([^:]|:+[^:/])*:*", "[A-Za-z][A-Za-z0-9+.-]*:/+([^/@?]+(/[^?]*)?)?"
+SourceText = Annotated[str, Field(pattern=f"^({_PATH}|{_NO_URL}|{_URL})$")]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
 ClusterName = Annotated[str, Field(pattern="^(local|none|(tcp|tls)://.*)$")]

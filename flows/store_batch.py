@@ -24,7 +24,7 @@ from pydantic import Field
 from flows import children
 from flows.batch_report import publish
 from flows.endings import failed, refused
-from flows.parameters import ClusterName, Encoding, Partition, WcuPerSec, Workers
+from flows.parameters import ClusterName, Encoding, Partition, SourceText, WcuPerSec, Workers
 from hazard_store import lease
 from hazard_store.batch.discovery import DEFAULT_PATTERNS, SourceFile
 from hazard_store.batch.examination import ReaderOptions
@@ -54,10 +54,10 @@ BAD_NEWS = ("failed", "refused", "given up")
     on_crashed=[children.cancel],
 )
 def store_batch(
-    prefix: Annotated[str, Field(min_length=1)],
+    prefix: Annotated[SourceText, Field(min_length=1)],
     patterns: list[str] = list(DEFAULT_PATTERNS),  # noqa: B006 - the form shows it; nothing changes it
     haz_sol_id_template: str = DEFAULT_TEMPLATE,
-    manifest: str | None = None,
+    manifest: SourceText | None = None,
     settle_secs: Annotated[float, Field(ge=0, le=3600)] = 30.0,
     attempts: Annotated[int, Field(ge=1)] = 3,
     parts: list[Part] | None = None,

@@ -200,7 +200,7 @@ def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterat
 
 def _mark_crashed(future: PrefectFuture[Any], why: str) -> None:
     with get_client(sync_client=True) as client:
-        force_state(client, future.task_run_id, Crashed(message=why))
+        force_state(client, future.task_run_id, Crashed(message=to_message(why)))
 
 
 def run(request: StoreRequest, cluster: str, workers: int | None, listener: Progress) -> StoreReport:

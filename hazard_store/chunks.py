@@ -27,6 +27,7 @@ from hazard_store.storage.models import table_name
 from hazard_store.storage.rate import controls
 from hazard_store.storage.sender import Sender
 from hazard_store.storage.spreading import spread
+from hazard_store.texts import to_message
 
 logger = logging.getLogger(__name__)
 
@@ -337,5 +338,5 @@ def _record_failure(
         now = records.chunks(job.haz_sol_id, job.layout).get(chunk_id)
         if now is None or (now.run_id, now.attempts) != (record.run_id, record.attempts):
             return
-    failed = ledger.end_chunk(record, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+    failed = ledger.end_chunk(record, status="failed", error=to_message(f"{type(error).__name__}: {error}"))
     records.save_chunk(job.haz_sol_id, job.layout, failed)

@@ -17,6 +17,7 @@ from hazard_store.jobs import ChunkOutcome, StoreJob
 from hazard_store.ledger import META_CHUNK
 from hazard_store.planning import Chunk
 from hazard_store.storing import CHUNK_RETRY_DELAYS_SECS, HOPELESS
+from tasks.neutral import neutral_errors
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
@@ -36,7 +37,8 @@ _OPTIONS: dict[str, Any] = {
 @task(name="meta", task_run_name="meta", **_OPTIONS)
 def meta_task(job: StoreJob) -> State[ChunkOutcome]:
     """Write the calculation's meta."""
-    metrics = store_meta(job)
+    with neutral_errors():
+        metrics = store_meta(job)
     return Completed(message=metrics.summary(), data=ChunkOutcome(META_CHUNK, "meta", metrics))
 
 
@@ -55,6 +57,7 @@ def realisations_task(job: StoreJob, chunk: Chunk) -> State[ChunkOutcome]:
 def _store(job: StoreJob, chunk: Chunk) -> State[ChunkOutcome]:
     logger = get_run_logger()
     logger.info("%s: storing %s items", chunk.id, f"{chunk.items:,}")
-    metrics = store_chunk(job, chunk)
+    with neutral_errors():
+        metrics = store_chunk(job, chunk)
     logger.info("%s: stored %s", chunk.id, metrics.summary())
     return Completed(message=metrics.summary(), data=ChunkOutcome(chunk.id, chunk.part, metrics))

@@ -11,6 +11,7 @@ from pathlib import Path
 from hazard_store.errors import UsageError
 from hazard_store.oq import SourceStamp
 from hazard_store.oq.prefixes import require_allowed
+from hazard_store.texts import holds_secrets
 
 DEFAULT_PATTERNS = ("*.hdf5", "*.zip")
 
@@ -73,11 +74,15 @@ def uri_of(text: str) -> str:
     Raises
     ------
     UsageError
-        If it is empty, or a relative path of nothing that is here.
+        If it is empty, a URL with a secret, or a relative path of nothing that is here.
     """
     if not text.strip():
         raise UsageError("the folder is empty: give the one that the calculations lie in")
     if "://" in text:
+        if holds_secrets(text):
+            raise UsageError(
+                f"{text} is a URL with a user, a password or a signature, which the event would show to all"
+            )
         return text
     path = Path(text).expanduser()
     if not path.exists() and not path.is_absolute():

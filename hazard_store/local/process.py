@@ -165,6 +165,11 @@ class LocalService:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def log_path(self) -> Path:
+        """The file that takes what it prints."""
+        return self._process.log_path
+
     def stop(self) -> None:
         """End it and all that it started; a second call does nothing."""
         self._process.stop()

@@ -82,13 +82,14 @@ def bomb(content: bytes, rng: random.Random) -> bytes:
     """Some hundred MB of zeros in less than one, behind the real content or alone."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     head = rng.choice((b"", content))
-    crc, packed = zlib.crc32(head), [packer.compress(head)]
+    first = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
     zeros = bytes(1 << 20)
+    # After a full flush the same bytes are packed the same way: one MB is packed, and repeated.
+    block = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)
+    crc = zlib.crc32(head)
     for _ in range(BOMB_BYTES >> 20):
         crc = zlib.crc32(zeros, crc)
-        packed.append(packer.compress(zeros))
-    packed.append(packer.flush())
-    return _raw_zip(b"".join(packed), crc, len(head) + BOMB_BYTES)
+    return _raw_zip(first + block * (BOMB_BYTES >> 20) + packer.flush(), crc, len(head) + BOMB_BYTES)
 
 
 def lying_sizes(content: bytes, rng: random.Random) -> bytes:

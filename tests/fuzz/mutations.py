@@ -74,9 +74,8 @@ ARCHIVES: tuple[ChangeBytes, ...] = (
 # What h5py does not write, such as texts with NULs, leaves a file that is changed by half: a mutation as well.
 NOT_WRITTEN = (ValueError, TypeError, OSError, RuntimeError, LookupError, AttributeError)
 
-# HDF5 has most room for surprises in its bytes; making a bomb costs a second.
+# HDF5 has most room for surprises in its bytes; within a family each kind has the same share.
 _FAMILIES = (("bytes", BYTES, 0.6), ("HDF5", STRUCTURES, 0.27), ("zip", ARCHIVES, 0.13))
-_RARE = {archives.bomb: 0.05, archives.many_members: 0.2}
 
 KINDS: tuple[str, ...] = tuple(
     f"{family}: {change.__name__.replace('_', ' ')}" for family, changes, _ in _FAMILIES for change in changes
@@ -111,9 +110,8 @@ def bases() -> dict[str, bytes]:
 def _choices() -> tuple[list[tuple[str, ChangeBytes | ChangeStructure]], list[float]]:
     kinds, weights = [], []
     for family, changes, share in _FAMILIES:
-        rarity = [_RARE.get(change, 1.0) for change in changes]
         kinds += [(family, change) for change in changes]
-        weights += [share * rare / sum(rarity) for rare in rarity]
+        weights += [share / len(changes)] * len(changes)
     return kinds, weights
 
 

@@ -1,7 +1,7 @@
 """A proxy in front of DynamoDB Local that answers some requests itself, as the service does when it fails.
 
 A test gives it a rule: a function that sees the operation and the body of every request, and answers None to let it
-pass, or the (status, code) of the error to give instead.
+pass, or the (status, code) of the error to give instead; `message` is what that error says.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class FaultProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = urlsplit(target)
         self.rule: Rule = lambda operation, body: None
+        self.message = "injected"
         self.requests: list[str] = []
         self.lock = threading.Lock()
 
@@ -55,7 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(body)
         else:
             status, code = fault
-            answer = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}).encode()
+            answer = json.dumps(
+                {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": self.server.message}
+            ).encode()
             self._answer(status, answer, {"Content-Type": "application/x-amz-json-1.0"})
 
     def _forward(self, body: bytes) -> None:

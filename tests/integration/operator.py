@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,12 +81,20 @@ class Operator:
 def services(
     dynamodb_endpoint: str, prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, FaultProxy]]:
-    home = tmp_path_factory.mktemp("worker")
+    with running(dynamodb_endpoint, prefect_server, tmp_path_factory.mktemp("worker"), LOCAL_CREDENTIALS) as services:
+        yield services
+
+
+@contextmanager
+def running(
+    dynamodb_endpoint: str, server: PrefectServer, home: Path, credentials: Mapping[str, str]
+) -> Iterator[tuple[Settings, FaultProxy]]:
+    """A proxy, a worker whose runs reach the store through it with these credentials, and all deployments."""
     with fault_proxy(dynamodb_endpoint) as proxy:
         settings = Settings(endpoint=proxy.endpoint, stage=f"D{uuid.uuid4().hex[:12].upper()}")
-        variables = {"HAZARD_STORE_ENDPOINT": proxy.endpoint, "HAZARD_STORE_STAGE": settings.stage, **LOCAL_CREDENTIALS}
-        with PrefectWorker.start(api_url=prefect_server.api_url, home=home, variables=variables):
-            deploy_all(prefect_server.api_url, home)
+        variables = {"HAZARD_STORE_ENDPOINT": proxy.endpoint, "HAZARD_STORE_STAGE": settings.stage, **credentials}
+        with PrefectWorker.start(api_url=server.api_url, home=home, variables=variables):
+            deploy_all(server.api_url, home)
             yield settings, proxy
 
 

@@ -82,7 +82,7 @@ def test_a_folder_is_told_of_by_its_whole_path(tmp_path: Path, monkeypatch: pyte
     assert uri_of("night") == str(tmp_path / "night")
     assert uri_of("/seen/by/the/worker") == "/seen/by/the/worker"
     assert uri_of("s3://bucket/night") == "s3://bucket/night"
-    for text in ("", " ", "nigth"):
+    for text in ("", " ", "nigth", "s3://user:word@bucket/night", "https://bucket/night?X-Amz-Signature=1f"):
         with pytest.raises(UsageError):
             uri_of(text)
 

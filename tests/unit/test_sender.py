@@ -174,6 +174,14 @@ def test_the_deadline_ends_it_with_what_is_left() -> None:
     assert len(client.stored) == 7
 
 
+def test_what_a_foreign_error_says_is_told_in_one_line_without_secrets() -> None:
+    error = bc.EndpointConnectionError(endpoint_url="http://me:5ec7e7@host/\x1b[31m\n?X-Amz-Signature=5ec7e7")
+    with pytest.raises(UnacknowledgedError, match="Could not connect") as caught:
+        send(ScriptedClient(forever=fail(error)), 1)
+    assert str(caught.value).isprintable()
+    assert "5ec7e7" not in str(caught.value)
+
+
 def test_after_a_failed_batch_nothing_counts_as_written_that_was_not() -> None:
     client = ScriptedClient([accept], forever=fail(client_error("ThrottlingException")))
     with pytest.raises(UnacknowledgedError) as caught:
