@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from hazard_store.errors import NotADatastoreError, SourceChangedError
 from hazard_store.oq import archive, open_calculation
+from tests.fuzz import archives
 
 Build = Callable[..., Path]
 
@@ -121,6 +123,65 @@ def test_too_little_space_is_told_before_unpacking(
     target = zipped(sound_hdf5, tmp_path / "calc.zip")
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     assert "set TMPDIR to a larger disk" in refusal(target)
+
+
+@pytest.fixture
+def unpacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise AssertionError("a member was unpacked")
+
+    monkeypatch.setattr(archive.tempfile, "TemporaryFile", refuse)
+
+
+@pytest.mark.usefixtures("unpacks_nothing")
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bomb_is_refused_before_unpacking(sound_hdf5: Path, tmp_path: Path, seed: int) -> None:
+    target = tmp_path / "bomb.zip"
+    target.write_bytes(archives.bomb(sound_hdf5.read_bytes(), random.Random(seed)))
+    assert target.stat().st_size < archives.BOMB_BYTES / archive.MAX_RATIO
+    assert "MB packed into" in refusal(target)
+
+
+def test_how_densely_a_member_may_be_packed(sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = zipped(sound_hdf5, tmp_path / "calc.zip")
+    with zipfile.ZipFile(target) as zipper:
+        (info,) = zipper.infolist()
+    ratio = info.file_size / info.compress_size
+    monkeypatch.setattr(archive, "RATIO_FREE_BYTES", info.file_size - 1)
+    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 0.99)
+    assert "MB packed into" in refusal(target)
+    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 1.01)
+    open_calculation(target).close()
+    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 0.99)
+    monkeypatch.setattr(archive, "RATIO_FREE_BYTES", info.file_size)
+    open_calculation(target).close()
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", info.file_size - 1)
+    assert "MB packed into" in refusal(target)
+
+
+@pytest.mark.usefixtures("unpacks_nothing")
+def test_a_member_that_says_it_is_packed_into_more_than_the_archive_has(sound_hdf5: Path, tmp_path: Path) -> None:
+    target = zipped(sound_hdf5, tmp_path / "lying.zip")
+    content = bytearray(target.read_bytes())
+    place = content.rindex(b"PK\x01\x02") + 20
+    content[place : place + 8] = (2**31).to_bytes(4, "little") * 2
+    target.write_bytes(content)
+    assert "2,147 MB packed into 0.0" in refusal(target)
+
+
+def test_a_list_of_members_beyond_any_archive_of_a_datastore(
+    sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "many.zip"
+    with zipfile.ZipFile(target, "w") as zipper:
+        zipper.write(sound_hdf5, "calc_1.hdf5")
+        for number in range(1_000):
+            zipper.writestr(f"{number:04}", b"")
+        list_bytes = sum(46 + len(info.filename) for info in zipper.infolist())
+    monkeypatch.setattr(archive, "MAX_DIRECTORY_BYTES", list_bytes)
+    open_calculation(target).close()
+    monkeypatch.setattr(archive, "MAX_DIRECTORY_BYTES", list_bytes - 1)
+    assert f"its list of members is said to have {list_bytes:,} bytes" in refusal(target)
 
 
 def test_nothing_is_left_behind_even_by_a_kill(sound_hdf5: Path, tmp_path: Path) -> None:
