@@ -160,6 +160,20 @@ def test_a_file_that_changes_under_a_running_store_is_an_error(
         store_chunk(plan.job, plan.chunks[0])
 
 
+def test_the_ledger_has_a_foreign_error_in_one_line_without_secrets(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise ValueError("a\x1b[31m\nb https://bucket/calc_1.hdf5?X-Amz-Signature=5ec7e7 x-amz-security-token: 5ec7e7")
+
+    monkeypatch.setattr(chunks, "read_blocks", fail)
+    with storing.started(request(data_dir), tables) as plan, pytest.raises(ValueError, match="X-Amz-Signature"):
+        store_chunk(plan.job, plan.chunks[0])
+    record = Ledger(tables).chunks("CALC-1", plan.job.layout)[plan.chunks[0].id]
+    assert record.status == "failed"
+    assert record.error == "ValueError: a?[31m b https://bucket/calc_1.hdf5?*** x-amz-security-token: ***"
+
+
 def test_the_same_file_zipped_is_the_same_calculation(tables: Settings, data_dir: Path, tmp_path: Path) -> None:
     zipped = shutil.make_archive(str(tmp_path / "archive"), "zip", data_dir, CUSTOM)
     store_in_process(request(data_dir), tables)
