@@ -90,6 +90,11 @@ def read_sites(reader: Reader, codes: SiteCodes, reference_vs30: float | None) -
     if stored_vs30 is not None and np.shape(stored_vs30) == lon.shape and stored_vs30.dtype.kind in "fiu":
         vs30 = np.asarray(stored_vs30, np.float64)
     ids = _column(reader, "custom_site_id") if codes == "auto" else None
+    if ids is None and codes == "auto" and isinstance(reader.find("sitecol/custom_site_id"), h5py.Group):
+        raise NotStorableError(
+            "sitecol/custom_site_id is a group, expected a dataset; copy the file again, or use --sites normalised",
+            source=reader.source,
+        )
     if ids is None:
         texts = tuple(coordinates_to_code(x, y) for x, y in zip(lon.tolist(), lat.tolist(), strict=True))
         return Sites(texts, False, lon, lat, vs30)

@@ -151,6 +151,8 @@ def test_damaged_site_collections(build: Build) -> None:
     assert "not numbers" in refusal(build("b.hdf5", lon=[174.0, np.nan, 175.0]))
     assert "sitecol/lat" in refusal(build("c.hdf5", lat=[-41.0, -42.0]))
     assert "custom_site_id has shape (2,)" in refusal(build("d.hdf5", custom_ids=np.array([b"a", b"b"], "S8")))
+    grouped = build("e.hdf5", edit=lambda file: file["sitecol"].create_group("custom_site_id"))
+    assert "custom_site_id is a group" in refusal(grouped)
 
 
 def test_unknown_choice_of_site_codes(sound_hdf5: Path) -> None:
