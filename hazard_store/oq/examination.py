@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.oq.curves import CurveSet, Part
+from hazard_store.oq.filters import require_whole_chunks
 from hazard_store.oq.sites import Sites
 
 DEFAULT_BLOCK_BYTES = 8 << 20
@@ -55,6 +56,7 @@ def refusals_of_curves(
     """
     nonzero: dict[Part, NDArray[np.bool_]] = {}
     for part, curves in curve_sets.items():
+        require_whole_chunks(curves.dataset)
         nonzero[part] = (
             np.zeros(curves.shape[:2], np.bool_) if part == "stats" else np.zeros(curves.shape[:1], np.bool_)
         )

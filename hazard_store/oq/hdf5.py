@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from hazard_store.errors import NotADatastoreError, NotStorableError
+from hazard_store.oq.filters import require_whole_chunks
 
 READ_ERRORS = (
     OSError,
@@ -127,6 +128,7 @@ class Reader:
                 raise NotStorableError(
                     f"{path} has shape {shape}, but was never filled; copy the datastore again", source=self.source
                 )
+            require_whole_chunks(dataset)
             return self._texts(dataset, path) if dataset.dtype.hasobject and shape else dataset[()]
         except READ_ERRORS as exc:
             raise self.damaged(path, exc) from exc

@@ -1,0 +1,61 @@
+"""Chunks that unpack to less than they should are refused, whatever filters stand around."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from hazard_store.oq.filters import require_whole_chunks
+
+VALUES = np.arange(40.0).reshape(8, 5)
+
+
+def written(path: Path, **filters: Any) -> h5py.File:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), **filters)
+    return h5py.File(path, "r+")
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"}],
+)
+def test_whole_chunks_pass(tmp_path: Path, filters: dict[str, Any]) -> None:
+    with written(tmp_path / "a.hdf5", **filters) as file:
+        require_whole_chunks(file["x"])
+
+
+def test_whole_chunks_of_texts_pass(tmp_path: Path) -> None:
+    row = np.dtype([("name", h5py.string_dtype()), ("weight", "<f8")])
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset(
+            "x", data=np.array([("a", 0.5), ("bc", 0.5)], row), chunks=(4,), maxshape=(None,), compression=9
+        )
+        require_whole_chunks(file["x"])
+
+
+def test_a_chunk_that_was_stored_without_its_filter_passes(tmp_path: Path) -> None:
+    with written(tmp_path / "a.hdf5", compression="gzip") as file:
+        file["x"].id.write_direct_chunk((0, 0), VALUES[:4].tobytes(), filter_mask=1)
+        require_whole_chunks(file["x"])
+        np.testing.assert_array_equal(file["x"][:], VALUES)
+
+
+@pytest.mark.parametrize("content", [VALUES[:3].tobytes(), VALUES[:5].tobytes()])
+def test_chunks_of_another_length_are_refused(tmp_path: Path, content: bytes) -> None:
+    with written(tmp_path / "a.hdf5", compression="gzip") as file:
+        file["x"].id.write_direct_chunk((4, 0), zlib.compress(content))
+        with pytest.raises(OSError, match="a chunk of 160 bytes unpacks to"):
+            require_whole_chunks(file["x"])
+
+
+def test_a_chunk_that_is_no_deflate_stream_is_refused(tmp_path: Path) -> None:
+    with written(tmp_path / "a.hdf5", compression="gzip") as file:
+        file["x"].id.write_direct_chunk((0, 0), b"nonsense")
+        with pytest.raises(OSError, match="cannot be unpacked"):
+            require_whole_chunks(file["x"])
