@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hazard_store.errors import UsageError
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart
@@ -90,7 +91,7 @@ def spread_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
     """Order the chunks of each part so that those stored at the same time are far apart, the same way each time.
 
     Neighbours on the map have neighbouring keys. Chunks that follow each other here lie in different halves of the
-    sites, any four of them in different quarters, and so on (van der Corput's sequence): where DynamoDB splits a range
+    sites, any four of them in different quarters, and so on: where DynamoDB splits a range
     of keys that is written much, both halves go on being written, and hash keys of places do not meet.
 
     Examples
@@ -101,10 +102,20 @@ def spread_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
     spread = []
     for part in CURVE_PARTS:
         mine = [chunk for chunk in chunks if chunk.part == part]
-        n_bits = max(len(mine) - 1, 0).bit_length()
-        places = (int(f"{i:0{n_bits}b}"[::-1], 2) for i in range(1 << n_bits))
-        spread += [mine[place] for place in places if place < len(mine)]
+        spread += [mine[place] for place in spread_order(len(mine))]
     return spread
+
+
+@lru_cache(maxsize=1_024)
+def spread_order(n: int) -> tuple[int, ...]:
+    """Order 0 to n - 1 so that those that follow each other are far apart (van der Corput's sequence).
+
+    >>> spread_order(6)
+    (0, 4, 2, 1, 5, 3)
+    """
+    n_bits = max(n - 1, 0).bit_length()
+    places = (int(f"{i:0{n_bits}b}"[::-1], 2) for i in range(1 << n_bits))
+    return tuple(place for place in places if place < n)
 
 
 def split_into_blocks(chunk: Chunk, curve_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

@@ -1,7 +1,8 @@
-"""The order of writes: items of one hash key do not follow each other, where there are more hash keys.
+"""The order of writes: items that follow each other have other hash keys, and of one hash key are far apart.
 
 One hash key may be held to 1,000 WCU/s. A file's neighbours are neighbours on the map, and by location have one hash
-key: in the file's order a batch would be of one hash key, while all others rest.
+key: in the file's order a batch would be of one hash key, while all others rest. Where DynamoDB splits the range of a
+hash key that is written much, writes that march through the range would all go to the upper part.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hazard_store.layouts.items import EncodedItem
+from hazard_store.planning import spread_order
 
 # So many bytes of items are held to be interleaved: a block of packed items, some dozen sites of `list` items.
 WINDOW_BYTES = 8 * 1024 * 1024
 
 
 def spread(items: Iterable[EncodedItem], window_bytes: int = WINDOW_BYTES) -> Iterator[EncodedItem]:
-    """Interleave items by hash key: the first of each, then the second of each, and so on.
+    """Interleave items by hash key: one of each, then another of each, and so on.
 
     >>> [i.hash_key + i.range_key for i in spread(EncodedItem(*pair, b"") for pair in ["a1", "a2", "b1", "c1", "a3"])]
-    ['a1', 'b1', 'c1', 'a2', 'a3']
+    ['a1', 'b1', 'c1', 'a3', 'a2']
     """
     by_key: dict[str, list[EncodedItem]] = {}
     n_bytes = 0
@@ -32,7 +34,7 @@ def spread(items: Iterable[EncodedItem], window_bytes: int = WINDOW_BYTES) -> It
 
 
 def _in_turns(by_key: dict[str, list[EncodedItem]]) -> Iterator[EncodedItem]:
-    queues = [list(reversed(items)) for items in by_key.values()]
+    queues = [[items[place] for place in reversed(spread_order(len(items)))] for items in by_key.values()]
     while queues:
         for queue in queues:
             yield queue.pop()
