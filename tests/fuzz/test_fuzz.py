@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def test_it_sees_a_wrong_value_and_wasted_memory(
     assert judge(sound, outside, OpensOf(outside.file), Limits()).text == "curves of stats differ"
     limits = Limits()
     monkeypatch.setattr(judging, "_read", lambda path: np.ones(300 << 20, np.uint8) is None or right)
-    assert "MB of memory" in judge(sound, outside, OpensOf(outside.file), limits).text
+    # Refused by the limit, where the process that runs the tests is large already.
+    assert re.search("MB of memory|MemoryError", judge(sound, outside, OpensOf(outside.file), limits).text)
 
 
 def test_the_file_outside_has_values_of_its_own(outside: Outside) -> None:
