@@ -115,6 +115,7 @@ def _row(haz_sol_id: str, part: str, outcomes: Sequence[ChunkOutcome], wall_secs
         "requests": total.requests,
         "retries": total.retries,
         "throttles": total.throttles,
+        "S3 MB": round(total.source_bytes / 1e6, 3),
         "p50 ms": round(1e3 * total.latency_secs(0.5), 1),
         "p95 ms": round(1e3 * total.latency_secs(0.95), 1),
     }
@@ -163,6 +164,9 @@ def summary_markdown(
         f"Cost: **{cost_usd(whole['WCU'], usd_per_million_wcu):,.4f} USD** "
         f"at {usd_per_million_wcu:g} USD a million write units.",
     ]
+    if read := report.source_bytes():
+        sizes = ", ".join(f"{size / 1e6:,.1f}" for size in read.values())
+        lines.append(f"Read from S3: {sum(read.values()) / 1e6:,.1f} MB by {count(len(read), 'worker')} ({sizes} MB).")
     if report.skipped:
         lines.append(f"{count(report.skipped, 'chunk')} of {report.chunks:,} stored before.")
     lines += [f"Warning: {as_text(warning)}" for warning in report.warnings]

@@ -26,6 +26,7 @@ from flows.texts import text_to_markdown
 from hazard_store.errors import HazardStoreError
 from hazard_store.rerunning import Rerun, plan_rerun
 from hazard_store.settings import Settings
+from tasks.sources import use_credentials_block
 
 PLAN_ARTIFACT_KEY = "rerun-plan"
 
@@ -67,6 +68,7 @@ def rerun_failed_chunks(
         dry_run: Only say what would be stored.
     """
     try:
+        use_credentials_block()
         planned = plan_rerun(
             haz_sol_id,
             Settings.from_environment(),

@@ -26,7 +26,7 @@ from flows.batch_report import publish
 from flows.endings import failed, refused
 from flows.parameters import ClusterName, Encoding, Partition, SourceText, WcuPerSec, Workers
 from hazard_store import lease
-from hazard_store.batch.discovery import DEFAULT_PATTERNS, SourceFile
+from hazard_store.batch.discovery import DEFAULT_PATTERNS
 from hazard_store.batch.examination import ReaderOptions
 from hazard_store.batch.looking import Batch, Look
 from hazard_store.batch.naming import DEFAULT_TEMPLATE
@@ -35,8 +35,10 @@ from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError
 from hazard_store.layouts import layout_from_names
 from hazard_store.names import HazSolId, Part
 from hazard_store.settings import Settings
+from hazard_store.sources import SourceFile
 from hazard_store.storage.models import LedgerEntry
 from hazard_store.storage.tables import require_tables
+from tasks.sources import use_credentials_block
 
 STORE_DEPLOYMENT = "store_hazard/store-hazard"
 
@@ -74,7 +76,7 @@ def store_batch(
     """Store the finished calculations under a folder that are not stored yet, each as a run of its own.
 
     Args:
-        prefix: The folder to look under, as the worker sees it; a single file will do as well.
+        prefix: The folder to look under, as the worker sees it, or s3://BUCKET/PREFIX; a single file will do as well.
         patterns: Shell patterns of the files' names (calc_*.hdf5), or with a slash of their paths in the folder.
         haz_sol_id_template: The id of each, made of {stem} (its name without the suffix), {folder} (the folder it lies
             in), {path} (its path in the folder, without the suffix) and {number} (the last number in its name).
@@ -107,6 +109,7 @@ def store_batch(
     }
     try:
         settings = Settings.from_environment()
+        use_credentials_block()
         wanted = Wanted(
             layout_from_names(encoding, partition), ReaderOptions(sites, trust_imt_order), tuple(parts or ()), attempts
         )
@@ -123,7 +126,7 @@ def store_batch(
             return _end(batch, Look(batch, settings), [], dry_run=True)
         _require_deployment(store_deployment)
         # Two runs that look at once would start each store twice, the second of them to be refused.
-        name = "#batch:" + hashlib.sha256(f"{batch.folder}".encode(errors="surrogateescape")).hexdigest()
+        name = "#batch:" + hashlib.sha256(batch.folder.name.encode(errors="surrogateescape")).hexdigest()
         with lease.held(name, wanted.layout, uuid.uuid4().hex[:12], settings) as lost:
             return _store_all(batch, settings, store_deployment, parameters, lost)
     except LeaseHeldError:
@@ -151,7 +154,9 @@ def _store_all(
             if finding.fate == "being written":
                 written.add(finding.file.path)
             if lost.is_set():
-                raise LeaseLostError(f"another run of the batch {batch.folder} took over: that one stores the rest")
+                raise LeaseLostError(
+                    f"another run of the batch {batch.folder.name} took over: that one stores the rest"
+                )
 
 
 def _stored(look: Look, deployment: str, parameters: dict[str, Any]) -> Iterator[Finding]:
@@ -191,7 +196,7 @@ def _end(batch: Batch, look: Look, tried: list[Finding], *, dry_run: bool) -> St
         findings += [Finding(file, haz_sol_id, "to store") for file, haz_sol_id in look.unread]
     findings.sort(key=lambda finding: finding.file.name)
     summary = counted(findings)
-    publish(str(batch.folder), summary, findings, look.unreadable, dry_run=dry_run)
+    publish(batch.folder.name, summary, findings, look.unreadable, dry_run=dry_run)
     message = f"dry run, nothing was stored: {summary}" if dry_run else summary
     bad = [f for f in findings if f.fate in BAD_NEWS and f.is_news]
     if look.unreadable:

@@ -29,6 +29,7 @@ from hazard_store.names import ChunkId, CurvePart, Part
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
 from hazard_store.texts import holds_secrets, to_message
+from tasks.sources import use_credentials_block
 from tasks.storing import meta_task, realisations_task, stats_task
 
 # A chunk takes seconds, its retries two minutes each at most. When nothing at all ended for so long, no worker is
@@ -107,6 +108,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
     logger = get_run_logger()
     reporter = Reporter(progress.of_this_run(), kind)
     settings = Settings.from_environment()
+    use_credentials_block()
     where = cluster_from_name(cluster, workers or settings.workers)
     # The order matters when the run is cancelled: first the lease is given back, which stops the writing on all workers
     # within seconds, and only then is there time to close a cluster. That starts with the first chunk.
@@ -144,7 +146,7 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
 def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
     steps = len(plan.steps())
-    job = dataclasses.replace(plan.job, workers=_share_out(plan, where, steps))
+    job = plan.job_of(_share_out(plan, where, steps))
     futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
     if plan.meta_todo:
         futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")

@@ -15,6 +15,7 @@ from hazard_store.layouts import chosen_layout
 from hazard_store.ledger import Ledger
 from hazard_store.settings import Settings
 from hazard_store.verification import DEFAULT_CURVES, FILE_MODES, Mode, VerifyReport, verify
+from tasks.sources import use_credentials_block
 
 ARTIFACT_KEY = "verification"
 
@@ -48,6 +49,7 @@ def verify_hazard(
     logger = get_run_logger()
     try:
         settings = Settings.from_environment()
+        use_credentials_block()
         layout = chosen_layout(encoding, partition)
         if mode in FILE_MODES and not source:
             source = Ledger(settings).require_calculation(haz_sol_id, layout).source

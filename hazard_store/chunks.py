@@ -47,6 +47,7 @@ _RECORDED_METRICS = (
     "requests",
     "retries",
     "throttles",
+    "source_bytes",
 )
 
 
@@ -58,7 +59,14 @@ def open_job(job: StoreJob) -> Calculation:
     SourceChangedError
         If it is not.
     """
-    calculation = open_calculation(job.source, parent=job.parent, sites=job.sites, trust_imt_order=job.trust_imt_order)
+    calculation = open_calculation(
+        job.source,
+        parent=job.parent,
+        sites=job.sites,
+        trust_imt_order=job.trust_imt_order,
+        ranges=job.ranges,
+        fingerprint=job.fingerprint,
+    )
     if calculation.stamp != job.stamp:
         calculation.close()
         raise SourceChangedError(
@@ -116,7 +124,7 @@ def store_meta(job: StoreJob) -> Metrics:
         }
         document = meta.calculation_to_document(calculation, kinds)
         meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
-        metrics = Metrics(items=1, seconds=time.monotonic() - started)
+        metrics = Metrics(items=1, seconds=time.monotonic() - started, source_bytes=calculation.take_fetched_bytes())
         permit.check()
         done = ledger.end_chunk(record, status="done", items=1, digest=meta.document_digest(document))
         Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, done)
@@ -142,6 +150,7 @@ def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
             return _metrics_of(record)
         metrics, content = _write(job, chunk, calculation, record, permit)
         metrics.seconds = time.monotonic() - started
+        metrics.source_bytes = calculation.take_fetched_bytes()
         if metrics.items != chunk.items:
             raise HazardStoreError(f"{chunk.id}: {metrics.items} items were acknowledged, planned were {chunk.items}")
         # Leaving the block checks once more that the file did not change; only then is the chunk done.

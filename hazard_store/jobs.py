@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -12,9 +15,10 @@ from hazard_store.layouts import Layout
 from hazard_store.lease import Share
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import ChunkId, CurvePart, HazSolId, Part
-from hazard_store.oq import SourceStamp
-from hazard_store.planning import Chunk
+from hazard_store.planning import BLOCK_BYTES, Chunk
 from hazard_store.settings import Settings
+from hazard_store.sources import SourceStamp
+from hazard_store.sources.reading import AUTO, Reading
 from hazard_store.storage.metrics import Metrics
 
 SiteCodes = Literal["auto", "normalised"]
@@ -59,7 +63,8 @@ class StoreRequest:
 class StoreJob:
     """What every task of a run needs to know; small, frozen, and the same for all of them.
 
-    `workers` processes at most share `max_wcu` when the run starts; what becomes of that, the run's lease says.
+    `workers` processes at most share `max_wcu` when the run starts; what becomes of that, the run's lease says. They
+    read an object on S3 by `ranges`, or whole.
     """
 
     source: str
@@ -76,6 +81,8 @@ class StoreJob:
     connections: int | None = None
     run_id: str = ""
     workers: int = 1
+    reading: Reading = AUTO
+    ranges: bool = False
 
     @property
     def identity(self) -> str:
@@ -104,6 +111,12 @@ class StorePlan:
     share: Share = field(default_factory=Share, compare=False)
     removed: int = 0
 
+    def job_of(self, workers: int) -> StoreJob:
+        """Give the job as it is done by so many processes."""
+        job, items = self.job, sum(chunk.items for chunk in self.chunks)
+        share = self.items_todo / items if items else 0.0
+        return replace(job, workers=workers, ranges=job.reading.by_ranges(job.stamp.size, share, workers, BLOCK_BYTES))
+
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""
         return [*([None] if self.meta_todo else []), *self.todo]
@@ -116,12 +129,13 @@ class StorePlan:
 
 @dataclass(frozen=True)
 class ChunkOutcome:
-    """How a chunk of this run ended: with its metrics, or with an error."""
+    """How a chunk of this run ended: with its metrics, or with an error; `worker` is the process that stored it."""
 
     chunk_id: ChunkId
     part: Part
     metrics: Metrics
     error: str | None = None
+    worker: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}", compare=False)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,13 @@ class StoreReport:
     def failed(self) -> tuple[ChunkOutcome, ...]:
         """The chunks that a rerun takes as its parameter."""
         return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+    def source_bytes(self) -> dict[str, int]:
+        """Bytes that each worker read from S3; empty for a file of this machine."""
+        read: Counter[str] = Counter()
+        for outcome in self.outcomes:
+            read[outcome.worker] += outcome.metrics.source_bytes
+        return {worker: size for worker, size in read.items() if size}
 
     def totals(self, part: Part | None = None) -> Metrics:
         """Metrics of a part, or of all curves with the run's wall time; the meta is no curve."""

@@ -16,6 +16,7 @@ from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.names import ChunkId, CurvePart, HazSolId, Part
 from hazard_store.planning import Chunk, plan_chunks
 from hazard_store.settings import Settings
+from hazard_store.sources import SourceStamp
 from hazard_store.storage.faults import RetryPolicy, translated
 from hazard_store.storage.models import LedgerEntry, bind, table_name
 
@@ -73,8 +74,8 @@ class CalculationRecord:
     bins : tuple of str
         Hash keys under which items of an earlier content may stand, besides those of the sites of this one. It says
         where to look, never what is there.
-    source_size, source_mtime_ns : int
-        Bytes and age of the file or archive when it was stored: a file that still has both need not be read again.
+    source_size, source_mtime_ns, source_etag : int, int, str
+        Stamp of the file, archive or object when it was stored: one that still has it need not be read again.
     """
 
     haz_sol_id: HazSolId
@@ -93,9 +94,15 @@ class CalculationRecord:
     bins: tuple[str, ...] = ()
     source_size: int = 0
     source_mtime_ns: int = 0
+    source_etag: str = ""
     run_id: str = ""
     created: str = field(default_factory=now_text)
     updated: str = field(default_factory=now_text)
+
+    @property
+    def source_stamp(self) -> SourceStamp:
+        """Of the source when it was stored."""
+        return SourceStamp(self.source_size, self.source_mtime_ns, self.source_etag)
 
     def plan(self) -> list[Chunk]:
         """The chunks of the parts that were asked for."""

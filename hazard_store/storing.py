@@ -43,6 +43,7 @@ from hazard_store.oq.trial import open_tried
 from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
 from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
+from hazard_store.sources.reading import Reading
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
 from hazard_store.storage.reader import Reader
@@ -60,7 +61,18 @@ _LEFT_BEHIND = (
 )
 
 # What of a calculation's record may differ without the meta being another.
-_NOT_IN_META = ("source", "source_size", "source_mtime_ns", "status", "items", "bins", "run_id", "created", "updated")
+_NOT_IN_META = (
+    "source",
+    "source_size",
+    "source_mtime_ns",
+    "source_etag",
+    "status",
+    "items",
+    "bins",
+    "run_id",
+    "created",
+    "updated",
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,7 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
     layout = layout_from_names(request.encoding, request.partition)
     if request.max_wcu is not None and request.max_wcu <= 0:
         raise UsageError(f"--max-wcu must be above 0, not {request.max_wcu:g}")
+    reading = Reading.from_environment()
     unknown = set(request.parts) - set(PARTS)
     if unknown:
         raise UsageError(f"unknown part {min(unknown)!r}: choose {', '.join(PARTS)}")
@@ -172,6 +185,7 @@ def _check(request: StoreRequest, settings: Settings) -> _Checked:
             max_wcu=request.max_wcu,
             connections=request.connections,
             run_id=uuid.uuid4().hex[:12],
+            reading=reading,
         )
         calculation.check_unchanged()
         places = places_of(calculation)
@@ -209,6 +223,7 @@ def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
         items=sum(chunk.items for chunk in chunks),
         source_size=job.stamp.size,
         source_mtime_ns=job.stamp.mtime_ns,
+        source_etag=job.stamp.etag,
         run_id=job.run_id,
     )
     if same and earlier is not None:
@@ -387,11 +402,11 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
     outcomes: list[ChunkOutcome] = []
     hopeless: HazardStoreError | None = None
     with started(request, settings, on_wait=progress.wait) as plan:
-        began = time.monotonic()
+        job, began = plan.job_of(workers=1), time.monotonic()
         progress.begin(plan)
         try:
             for chunk in plan.steps():
-                outcome, error = _attempt(plan, chunk, hopeless)
+                outcome, error = _attempt(job, chunk, hopeless)
                 hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
                 outcomes.append(outcome)
                 progress.advance(outcome)
@@ -401,7 +416,7 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
 
 
 def _attempt(
-    plan: StorePlan, chunk: Chunk | None, hopeless: HazardStoreError | None
+    job: StoreJob, chunk: Chunk | None, hopeless: HazardStoreError | None
 ) -> tuple[ChunkOutcome, HazardStoreError | None]:
     """Store a chunk, or the meta for None, with retries; an error becomes part of the outcome."""
     chunk_id = META_CHUNK if chunk is None else chunk.id
@@ -410,7 +425,7 @@ def _attempt(
         return ChunkOutcome(chunk_id, part, Metrics(), f"not tried: {hopeless}"), hopeless
     for delay_secs in (*CHUNK_RETRY_DELAYS_SECS, None):
         try:
-            metrics = store_meta(plan.job) if chunk is None else store_chunk(plan.job, chunk)
+            metrics = store_meta(job) if chunk is None else store_chunk(job, chunk)
         except HazardStoreError as exc:
             if delay_secs is None or isinstance(exc, HOPELESS):
                 return ChunkOutcome(chunk_id, part, Metrics(), str(exc)), exc

@@ -18,6 +18,7 @@ from hazard_store.ledger import META_CHUNK
 from hazard_store.planning import Chunk
 from hazard_store.storing import CHUNK_RETRY_DELAYS_SECS, HOPELESS
 from tasks.neutral import neutral_errors
+from tasks.sources import use_credentials_block
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
@@ -38,6 +39,7 @@ _OPTIONS: dict[str, Any] = {
 def meta_task(job: StoreJob) -> State[ChunkOutcome]:
     """Write the calculation's meta."""
     with neutral_errors():
+        use_credentials_block()
         metrics = store_meta(job)
     return Completed(message=metrics.summary(), data=ChunkOutcome(META_CHUNK, "meta", metrics))
 
@@ -58,6 +60,7 @@ def _store(job: StoreJob, chunk: Chunk) -> State[ChunkOutcome]:
     logger = get_run_logger()
     logger.info("%s: storing %s items", chunk.id, f"{chunk.items:,}")
     with neutral_errors():
+        use_credentials_block()
         metrics = store_chunk(job, chunk)
     logger.info("%s: stored %s", chunk.id, metrics.summary())
     return Completed(message=metrics.summary(), data=ChunkOutcome(chunk.id, chunk.part, metrics))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ FOREIGN_SETTINGS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
 FOREIGN_PREFIXES = ("NZSHM22_HAZARD_STORE_", "AWS_ENDPOINT_URL", "AWS_CONTAINER_CREDENTIALS_")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tested where the tests themselves run in the background, and so ignore it: children would too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

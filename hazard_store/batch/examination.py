@@ -1,7 +1,7 @@
 """Is a file a finished calculation? Asked once for each content, in a process of its own, and remembered.
 
 A process of its own, because a damaged file can make the HDF5 library loop or crash, and the other files of the batch
-must not notice: ``python -m hazard_store.batch.examination SOURCE SITES TRUST`` prints an ``Examination`` as JSON.
+must not notice: ``python -m hazard_store.batch.examination SITES TRUST [--given] SOURCE`` prints a verdict as JSON.
 Remembered in the ledger, because a batch that looks every five minutes must neither read nor report an aborted
 calculation a hundred thousand times.
 """
@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
-from hazard_store.batch.discovery import SourceFile
-from hazard_store.errors import HazardStoreError, UnfinishedError
+from hazard_store.errors import HazardStoreError, NotADatastoreError, UnfinishedError
 from hazard_store.jobs import SiteCodes
 from hazard_store.ledger import now_text
-from hazard_store.oq import SourceStamp, open_calculation
+from hazard_store.oq.calculation import calculation_in
 from hazard_store.settings import Settings
+from hazard_store.sources import SourceFile, SourceStamp
+from hazard_store.sources.content import content_of, named_content
 from hazard_store.storage.faults import translated
 from hazard_store.storage.models import LedgerEntry, bind
 
@@ -60,15 +61,21 @@ class Examination:
     mtime_ns: int
     verdict: Verdict
     reader: str
+    etag: str = ""
     fingerprint: str | None = None
     reason: str | None = None
     attempts: int = 0
     updated: str = ""
 
+    @classmethod
+    def of(cls, file: SourceFile, verdict: Verdict, reader: str, **told: Any) -> Examination:
+        """Say what a file was found to be."""
+        return cls(path=file.path, verdict=verdict, reader=reader, **asdict(file.stamp), **told)
+
     @property
     def stamp(self) -> SourceStamp:
         """Of the file when it was examined."""
-        return SourceStamp(size=self.size, mtime_ns=self.mtime_ns)
+        return SourceStamp(self.size, self.mtime_ns, self.etag)
 
 
 @dataclass(frozen=True)
@@ -122,28 +129,40 @@ def examine(file: SourceFile, options: ReaderOptions) -> Examination:
     """Read a file to its end in a process of its own, and say what it is.
 
     A process that crashes or does not end is a verdict as well: the file is refused.
+
+    Raises
+    ------
+    SourceError, StorageError
+        If its bytes cannot be had now, which says nothing of the file.
     """
-    command = [sys.executable, "-m", __spec__.name, file.path, options.sites, str(int(options.trust_imt_order))]
+    try:
+        content = content_of(file.path)
+    except UnfinishedError as exc:
+        return Examination.of(file, "unfinished", options.name, reason=exc.reason)
+    except NotADatastoreError as exc:
+        return Examination.of(file, "refused", options.name, reason=exc.reason)
+    words, given = content.as_input()
+    command = [sys.executable, "-m", __spec__.name, options.sites, str(int(options.trust_imt_order)), *words, file.path]
     patience_secs = START_SECS + file.stamp.size / SLOWEST_BYTES_PER_SEC
     told: dict[str, Any]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience_secs, check=False
-        )
+        done = subprocess.run(command, stdin=given, capture_output=True, text=True, timeout=patience_secs, check=False)
         told = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         told = {"verdict": "refused", "reason": f"reading it did not end within {patience_secs:.0f} s: is it damaged?"}
     except ValueError:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         told = {"verdict": "refused", "reason": f"reading it crashed ({lines[-1]}): is it damaged?"}
-    return Examination(path=file.path, size=file.stamp.size, mtime_ns=file.stamp.mtime_ns, reader=options.name, **told)
+    finally:
+        content.close()
+    return Examination.of(file, reader=options.name, **told)
 
 
-def read_verdict(source: str, options: ReaderOptions) -> dict[str, str | None]:
+def read_verdict(named: Sequence[str], options: ReaderOptions) -> dict[str, str | None]:
     """Read a file in this process: its verdict with the fingerprint, or with the reason."""
     try:
-        with open_calculation(
-            source, sites=options.sites, trust_imt_order=options.trust_imt_order, strict=False
+        with calculation_in(
+            named_content(named), sites=options.sites, trust_imt_order=options.trust_imt_order, strict=False
         ) as calculation:
             refusals = calculation.examine()
             if refusals:
@@ -158,9 +177,9 @@ def read_verdict(source: str, options: ReaderOptions) -> dict[str, str | None]:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the verdict on one file."""
-    source, sites, trust = arguments
+    sites, trust, *named = arguments
     options = ReaderOptions("normalised" if sites == "normalised" else "auto", trust == "1")
-    print(json.dumps(read_verdict(source, options)))
+    print(json.dumps(read_verdict(named, options)))
 
 
 def _entry(path: str) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from hazard_store.batch.discovery import DEFAULT_PATTERNS, SourceFile, find_sources, folder_of, restamped
+from hazard_store.batch.discovery import DEFAULT_PATTERNS
 from hazard_store.batch.examination import NAMING, Examination, Examinations, examine
 from hazard_store.batch.naming import DEFAULT_TEMPLATE, check_template, name_files, read_manifest
 from hazard_store.batch.sorting import Finding, Sorter, Wanted
-from hazard_store.errors import UsageError
+from hazard_store.errors import SourceError, UsageError
 from hazard_store.ledger import Ledger
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
+from hazard_store.sources import Folder, SourceFile, folder_of, source_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Batch:
         A file that changed since less than this is watched for so long, and left out if it changes again.
     """
 
-    folder: Path
+    folder: Folder
     wanted: Wanted
     patterns: tuple[str, ...] = DEFAULT_PATTERNS
     template: str = DEFAULT_TEMPLATE
@@ -55,8 +54,7 @@ class Batch:
         """
         folder = folder_of(prefix)
         check_template(template)
-        # An absolute path stays as it is, another one is looked up in the folder.
-        entries = read_manifest(folder / manifest) if manifest else None
+        entries = read_manifest(folder, manifest) if manifest else None
         return cls(folder, wanted, patterns, template, entries, settle_secs)
 
 
@@ -72,7 +70,7 @@ class Look:
     def __init__(self, batch: Batch, settings: Settings) -> None:
         self._batch = batch
         self._memory = Examinations(settings)
-        listing = find_sources(batch.folder, batch.patterns)
+        listing = batch.folder.listing(batch.patterns)
         self.unreadable = listing.unreadable
         examined = self._memory.all()
         self._sorter = Sorter(batch.wanted, Ledger(settings).calculations(), examined)
@@ -85,7 +83,8 @@ class Look:
                 self.findings.append(finding)
             elif not isinstance(name, UsageError):
                 self.unread.append((file, name))
-        self._gone = [path for path in examined if Path(path).is_relative_to(batch.folder) and not os.path.exists(path)]
+        there = {file.path for file in listing.files}
+        self._gone = [path for path in examined if path not in there and batch.folder.has(path) and _is_gone(path)]
 
     def settle(self, now: float, sleep: Callable[[float], None] = time.sleep) -> None:
         """Watch the files that changed of late, and leave out those that still do.
@@ -102,7 +101,7 @@ class Look:
             sleep(min(wait_secs, self._batch.settle_secs))
         settled = []
         for file, haz_sol_id in self.unread:
-            if restamped(file) == file:
+            if not _has_changed(file):
                 settled.append((file, haz_sol_id))
             else:
                 self.findings.append(Finding(file, haz_sol_id, "being written"))
@@ -110,9 +109,15 @@ class Look:
 
     def read(self, file: SourceFile, haz_sol_id: HazSolId) -> tuple[Finding, Examination]:
         """Read a file to its end, and remember what it is."""
-        found = examine(file, self._batch.wanted.options)
+        options = self._batch.wanted.options
+        try:
+            found = examine(file, options)
+        except SourceError as exc:
+            # Nothing is known of the file: what forbids to read it may be mended by the next run.
+            unread = Examination.of(file, "refused", options.name, reason=exc.reason)
+            return Finding(file, haz_sol_id, "failed", exc.reason, is_news=True), unread
         found = replace(found, attempts=self._sorter.attempts(found))
-        if restamped(file) != file:
+        if _has_changed(file):
             return Finding(file, haz_sol_id, "being written"), found
         finding = self._sorter.as_examined(file, haz_sol_id, found)
         self._memory.save(found)
@@ -126,9 +131,21 @@ class Look:
         """Note which files have no id, so that it is said once, and forget what is gone."""
         for finding in self.findings:
             if finding.haz_sol_id is None and finding.is_news:
-                stamp = finding.file.stamp
-                self._memory.save(
-                    Examination(finding.file.path, stamp.size, stamp.mtime_ns, "refused", NAMING, reason=finding.reason)
-                )
+                self._memory.save(Examination.of(finding.file, "refused", NAMING, reason=finding.reason))
         for path in self._gone:
             self._memory.forget(path)
+
+
+def _has_changed(file: SourceFile) -> bool:
+    try:
+        return source_of(file.path).stamp() != file.stamp
+    except SourceError:
+        return True
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        source_of(path)
+    except SourceError:
+        return True
+    return False

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Formatter
 
-from hazard_store.batch.discovery import SourceFile
-from hazard_store.errors import UsageError
+from hazard_store.errors import SourceError, UsageError
 from hazard_store.names import HazSolId, haz_sol_id_from_text
+from hazard_store.sources import Folder, SourceFile
 
 DEFAULT_TEMPLATE = "{stem}"
 TEMPLATE_FIELDS = ("stem", "folder", "path", "number")
@@ -75,8 +75,14 @@ def check_template(template: str) -> None:
         raise UsageError(f"the id template {template!r} may hold {known}, and nothing else in braces")
 
 
-def read_manifest(path: Path) -> dict[str, str]:
+def read_manifest(folder: Folder, name: str) -> dict[str, str]:
     """Read a manifest: JSON with one object, or CSV with the columns ``file`` and ``haz_sol_id``.
+
+    Parameters
+    ----------
+    folder : Folder
+    name : str
+        Its path in the folder, or its absolute path or URL.
 
     Raises
     ------
@@ -84,33 +90,32 @@ def read_manifest(path: Path) -> dict[str, str]:
         If it is not there, or neither.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8 text"
-        raise UsageError(f"the manifest {path} cannot be read: {reason}") from exc
-    if path.suffix.lower() == ".json":
-        return _from_json(text, path)
+        text = folder.read_text(name)
+    except (UsageError, SourceError) as exc:
+        raise UsageError(f"the manifest {exc}") from exc
+    if name.lower().endswith(".json"):
+        return _from_json(text, name)
     rows = csv.DictReader(text.splitlines())
     if not set(MANIFEST_COLUMNS) <= set(rows.fieldnames or ()):
-        raise UsageError(f"the manifest {path} needs a first line with the columns {' and '.join(MANIFEST_COLUMNS)}")
-    return _unique(((row["file"] or "", row["haz_sol_id"] or "") for row in rows), path)
+        raise UsageError(f"the manifest {name} needs a first line with the columns {' and '.join(MANIFEST_COLUMNS)}")
+    return _unique(((row["file"] or "", row["haz_sol_id"] or "") for row in rows), name)
 
 
-def _from_json(text: str, path: Path) -> dict[str, str]:
+def _from_json(text: str, name: str) -> dict[str, str]:
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"the manifest {path} is no JSON: {exc}") from exc
+        raise UsageError(f"the manifest {name} is no JSON: {exc}") from exc
     if not (isinstance(pairs, list) and all(isinstance(p, tuple) and isinstance(p[1], str) for p in pairs)):
-        raise UsageError(f'the manifest {path} must be one JSON object such as {{"calc_1.hdf5": "MY-ID"}}')
-    return _unique(pairs, path)
+        raise UsageError(f'the manifest {name} must be one JSON object such as {{"calc_1.hdf5": "MY-ID"}}')
+    return _unique(pairs, name)
 
 
-def _unique(pairs: Iterable[tuple[str, str]], path: Path) -> dict[str, str]:
+def _unique(pairs: Iterable[tuple[str, str]], manifest_name: str) -> dict[str, str]:
     manifest: dict[str, str] = {}
     for name, haz_sol_id in pairs:
         if name in manifest:
-            raise UsageError(f"the manifest {path} names {name!r} twice")
+            raise UsageError(f"the manifest {manifest_name} names {name!r} twice")
         manifest[name] = haz_sol_id.strip()
     return manifest
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hazard_store.batch.discovery import SourceFile
 from hazard_store.batch.examination import NAMING, Examination, ReaderOptions
 from hazard_store.errors import UsageError
 from hazard_store.layouts import Layout
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import HazSolId, Part
+from hazard_store.sources import SourceFile
 
 # What can become of a file. The first three are what a quiet night ends with.
 Fate = Literal[
@@ -85,11 +85,7 @@ class Sorter:
             is_old = said is not None and (said.stamp, said.reader, said.reason) == (file.stamp, NAMING, str(named))
             return Finding(file, None, "refused", str(named), is_news=not is_old)
         record = self._records.get(named)
-        as_it_was = record is not None and (record.source, record.source_size, record.source_mtime_ns) == (
-            file.path,
-            file.stamp.size,
-            file.stamp.mtime_ns,
-        )
+        as_it_was = record is not None and (record.source, record.source_stamp) == (file.path, file.stamp)
         if as_it_was and self._is_stored(record):
             return Finding(file, named, "stored before")
         known = self._examined.get(file.path)

@@ -29,8 +29,9 @@ def inspect(
 
     No database is touched.
 
-    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
-    engine. An OpenQuake file that cannot be stored is described all the same; then the exit code is 2.
+    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, s3://BUCKET/KEY of either, or the number of a
+    calculation of this machine's engine. An OpenQuake file that cannot be stored is described all the same; then the
+    exit code is 2.
     """
     from hazard_store.oq.trial import open_tried
 

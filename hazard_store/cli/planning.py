@@ -58,8 +58,8 @@ def plan(
 
     No database is touched: a sample of the curves is encoded in every layout, and its items are measured.
 
-    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
-    engine. What cannot be stored is described without a plan; then the exit code is 2.
+    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, s3://BUCKET/KEY of either, or the number of a
+    calculation of this machine's engine. What cannot be stored is described without a plan; then the exit code is 2.
     """
     from hazard_store.estimation import TARGETS, estimate, target_of
     from hazard_store.names import haz_sol_id_from_text

@@ -75,8 +75,9 @@ def store(
 ) -> None:
     """Store a calculation: its meta, statistics and realisations.
 
-    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, or the number of a calculation of this machine's
-    engine. Several of them need an ID with the placeholder {stem}, which stands for the file's name without its ending.
+    SOURCE is a datastore (calc_N.hdf5), a zip archive that holds one, s3://BUCKET/KEY of either, or the number of a
+    calculation of this machine's engine. Several of them need an ID with the placeholder {stem}, which stands for the
+    file's name without its ending.
 
     Chunks that the same file stored before are skipped: a run that died is resumed by the same command.
     """
@@ -237,6 +238,7 @@ def report_to_json(report: StoreReport) -> dict[str, Any]:
         },
         "total": report.totals().figures(),
         "seconds": report.seconds,
+        "source_bytes": report.source_bytes(),
         "warnings": list(report.warnings),
         "removed": report.removed,
     }

@@ -3,9 +3,8 @@
 The only public way in is `open_calculation`. Nothing here knows of DynamoDB, and nothing here uses the engine.
 """
 
-from hazard_store.oq.archive import SourceStamp
 from hazard_store.oq.calculation import Calculation, open_calculation
 from hazard_store.oq.logic_tree import LogicTreeTables, Realisation
 from hazard_store.oq.sites import Sites
 
-__all__ = ["Calculation", "LogicTreeTables", "Realisation", "Sites", "SourceStamp", "open_calculation"]
+__all__ = ["Calculation", "LogicTreeTables", "Realisation", "Sites", "open_calculation"]

@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.errors import NotADatastoreError, NotStorableError, SourceChangedError, UsageError
-from hazard_store.oq.archive import OpenSource, SourceStamp, fingerprint_of, open_source, stamp_of
 from hazard_store.oq.axes import read_axes, stat_to_agg
 from hazard_store.oq.curves import DATASETS, CurveSet, Findings, Part, read_curve_sets
 from hazard_store.oq.description import describe
 from hazard_store.oq.examination import DEFAULT_BLOCK_BYTES, refusals_of_curves
 from hazard_store.oq.hdf5 import READ_ERRORS, Reader, root_attributes, version_numbers
 from hazard_store.oq.logic_tree import LogicTreeTables, Realisation, read_logic_tree, read_weights, tables_of
+from hazard_store.oq.opened import OpenedFile
 from hazard_store.oq.parameters import read_parameters, refusal_of_mode, to_float
 from hazard_store.oq.parent import tree_of_parent
 from hazard_store.oq.realisations import establish_realisations
 from hazard_store.oq.sites import NO_SITES, SiteCodes, Sites, read_sites, refusals_of_sites
+from hazard_store.sources import SourceStamp
+from hazard_store.sources.content import Content, content_of
 
 FIRST_WITH_SINGLE_RLZ_CURVES = (3, 17)
 
@@ -35,9 +37,9 @@ class Calculation:
     Attributes
     ----------
     source : str
-        Absolute path of what was given, the zip archive if it is zipped.
+        Absolute path or URL of what was given, the zip archive if it is zipped.
     stamp : SourceStamp
-        Size and modification time of that file when it was opened.
+        Size, modification time and ETag of that when it was opened.
     engine_version, calculation_mode : str
     investigation_time : float, optional
         In years.
@@ -64,16 +66,16 @@ class Calculation:
 
     def __init__(
         self,
-        opened: OpenSource,
+        opened: OpenedFile,
         *,
         parent: str | os.PathLike[str] | None = None,
         sites: SiteCodes = "auto",
         trust_imt_order: bool = False,
     ) -> None:
-        self.source = str(opened.path)
-        self.stamp: SourceStamp = opened.stamp
+        self.source = opened.content.source.name
+        self.stamp: SourceStamp = opened.content.stamp
         self._opened = opened
-        self._fingerprint = opened.fingerprint
+        self._fetched_bytes = 0
         self._findings = Findings()
         self._examined = False
         reader = Reader(opened.file, self.source)
@@ -194,25 +196,30 @@ class Calculation:
     @property
     def fingerprint(self) -> str:
         """`sha256:<hex>` of the bytes of the HDF5 file, zipped or not; computed when first asked for."""
-        if self._fingerprint is None:
+        content = self._opened.content
+        if content.fingerprint is None:
             self.check_unchanged()
             try:
-                fingerprint = fingerprint_of(self._opened.path)
+                fingerprint = content.read_fingerprint()
             except OSError as exc:
                 raise NotADatastoreError(
                     f"cannot be read ({exc}); copy the datastore again", source=self.source
                 ) from exc
             self.check_unchanged()
-            self._fingerprint = fingerprint
-        return self._fingerprint
+            return fingerprint
+        return content.fingerprint
+
+    def take_fetched_bytes(self) -> int:
+        """Count the bytes that came from S3 since this was last asked; 0 for a file of this machine."""
+        before, self._fetched_bytes = self._fetched_bytes, self._opened.content.fetched_bytes
+        return self._fetched_bytes - before
 
     def check_unchanged(self) -> None:
-        """Raise `SourceChangedError` if the source is not of the size and age that it had when it was opened."""
-        now = stamp_of(self._opened.path)
+        """Raise `SourceChangedError` if the source's stamp is not the one that it had when it was opened."""
+        now = self._opened.content.source.stamp()
         if now != self.stamp:
             raise SourceChangedError(
-                f"changed while in use (size {self.stamp.size} then {now.size}, mtime {self.stamp.mtime_ns} then "
-                f"{now.mtime_ns} ns); wait until nothing writes to it, then run again",
+                f"changed while in use ({self.stamp}, then {now}); wait until nothing writes to it, then run again",
                 source=self.source,
             )
 
@@ -337,13 +344,16 @@ def open_calculation(
     sites: Literal["auto", "normalised"] = "auto",
     trust_imt_order: bool = False,
     strict: bool = True,
+    ranges: bool = False,
+    fingerprint: str | None = None,
 ) -> Calculation:
     """Open an OpenQuake datastore.
 
     Parameters
     ----------
     source : str or path
-        An HDF5 file, a zip archive that holds one, or the number of a calculation in the engine's data folder.
+        An HDF5 file, a zip archive that holds one, the number of a calculation in the engine's data folder, or the
+        URL of one of the first two on S3.
     parent : str or path, optional
         The datastore that a child calculation (`--hc`) was started from; it holds the logic tree.
     sites : {"auto", "normalised"}
@@ -352,6 +362,10 @@ def open_calculation(
         Accept the IMT labels of an engine (3.17, 3.18) that mixes them up for some jobs.
     strict : bool
         Raise what forbids storing; otherwise it stands in `refusals`.
+    ranges : bool
+        Fetch of an object on S3 what is read of it only, and not all at once.
+    fingerprint : str, optional
+        Known from before, of a source whose stamp the caller compares: it need not be read for it.
 
     Raises
     ------
@@ -362,9 +376,24 @@ def open_calculation(
     UsageError
         If `sites` is neither.
     """
+    content = content_of(source, ranges=ranges)
+    content.fingerprint = content.fingerprint or fingerprint
+    return calculation_in(content, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=strict)
+
+
+def calculation_in(
+    content: Content,
+    *,
+    parent: str | os.PathLike[str] | None = None,
+    sites: SiteCodes = "auto",
+    trust_imt_order: bool = False,
+    strict: bool = True,
+) -> Calculation:
+    """Open a datastore whose bytes are at hand, as ``open_calculation`` does; the calculation closes the content."""
     if sites not in ("auto", "normalised"):
+        content.close()
         raise UsageError(f"unknown site codes {sites!r}, expected auto or normalised")
-    opened = open_source(source)
+    opened = OpenedFile.of(content)
     try:
         calculation = Calculation(opened, parent=parent, sites=sites, trust_imt_order=trust_imt_order)
     except BaseException:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.errors import NotStorableError
-from hazard_store.oq.archive import open_source
 from hazard_store.oq.hdf5 import Reader, root_attributes
 from hazard_store.oq.logic_tree import LogicTree, read_logic_tree, read_weights
+from hazard_store.oq.opened import OpenedFile
 from hazard_store.oq.parameters import read_parameters
 from hazard_store.oq.sites import Sites, read_sites
+from hazard_store.sources.content import content_of
 
 POSITION_TOLERANCE_DEGREES = 1e-4
 """About 10 m: less than what parts two sites, more than what two engines round differently."""
@@ -41,9 +42,11 @@ def tree_of_parent(
     NotADatastoreError
         If it cannot be read.
     """
-    opened = open_source(parent)
+    # Of a parent on S3 some tables are read, and none of its curves.
+    opened = OpenedFile.of(content_of(parent, ranges=True))
+    name = opened.content.source.name
     try:
-        reader = Reader(opened.file, str(opened.path))
+        reader = Reader(opened.file, name)
         version = str(root_attributes(reader)["engine_version"])
         theirs = read_sites(reader, "normalised", None)
         tree, weights = read_logic_tree(reader, version, read_parameters(reader)), read_weights(reader)
@@ -61,7 +64,7 @@ def tree_of_parent(
             return tree, weights
     else:
         reason = "it holds no logic tree either"
-    raise NotStorableError(f"{opened.path} is not its parent: {reason}; name the right file, or none", source=source)
+    raise NotStorableError(f"{name} is not its parent: {reason}; name the right file, or none", source=source)
 
 
 def _same_places(ours: Sites, theirs: Sites) -> bool:

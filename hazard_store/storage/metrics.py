@@ -26,6 +26,8 @@ class Metrics:
         Wall time of the chunk.
     requests, retries, throttles : int
         Requests sent; how many were repeats; how many answers said to slow down, in whole or in part.
+    source_bytes : int
+        Bytes that came from S3; 0 where the source is a file of the worker's machine.
     latency_buckets : dict of int to int
         Requests by latency; see ``latency_secs``.
     """
@@ -40,6 +42,7 @@ class Metrics:
     requests: int = 0
     retries: int = 0
     throttles: int = 0
+    source_bytes: int = 0
     latency_buckets: dict[int, int] = field(default_factory=dict)
 
     def observe_latency(self, latency_secs: float) -> None:
@@ -80,6 +83,7 @@ class Metrics:
             "requests": self.requests,
             "retries": self.retries,
             "throttles": self.throttles,
+            "source_bytes": self.source_bytes,
             "latency_p50_secs": self.latency_secs(0.5),
             "latency_p95_secs": self.latency_secs(0.95),
         }

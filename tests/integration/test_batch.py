@@ -34,8 +34,8 @@ from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
-from hazard_store.oq.prefixes import PREFIXES_VARIABLE
 from hazard_store.settings import Settings
+from hazard_store.sources.prefixes import PREFIXES_VARIABLE
 from tests.integration import operator as fixtures
 from tests.integration.operator import Operator
 

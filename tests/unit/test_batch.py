@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hazard_store.batch import examination
-from hazard_store.batch.discovery import Listing, SourceFile, find_sources, folder_of, uri_of
+from hazard_store.batch.discovery import DEFAULT_PATTERNS, uri_of
 from hazard_store.batch.examination import NAMING, Examination, ReaderOptions, examine
 from hazard_store.batch.naming import check_template, name_files, read_manifest
 from hazard_store.batch.sorting import Finding, Sorter, Wanted, counted
@@ -19,8 +19,8 @@ from hazard_store.errors import UsageError
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import HazSolId
-from hazard_store.oq import SourceStamp
-from hazard_store.oq.prefixes import PREFIXES_VARIABLE
+from hazard_store.sources import Listing, SourceFile, SourceStamp, folder_of
+from hazard_store.sources.prefixes import PREFIXES_VARIABLE
 
 WANTED = Wanted(LAYOUTS["packed+solution"], ReaderOptions())
 FILE = SourceFile("/data/calc_1.hdf5", "calc_1.hdf5", SourceStamp(10, 20))
@@ -50,15 +50,19 @@ def test_a_folder_is_listed_by_pattern(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert names_in(find_sources(tmp_path)) == ["a/b/calc_9.hdf5", "a/calc_1.zip", "calc_2.hdf5"]
-    assert names_in(find_sources(tmp_path, ["calc_*.hdf5"])) == ["a/b/calc_9.hdf5", "calc_2.hdf5"]
-    assert names_in(find_sources(tmp_path, ["a/*.zip"])) == ["a/calc_1.zip"]
-    (file,) = find_sources(tmp_path / "calc_2.hdf5").files
+    folder = folder_of(str(tmp_path))
+    assert names_in(folder.listing(DEFAULT_PATTERNS)) == ["a/b/calc_9.hdf5", "a/calc_1.zip", "calc_2.hdf5"]
+    assert names_in(folder.listing(["calc_*.hdf5"])) == ["a/b/calc_9.hdf5", "calc_2.hdf5"]
+    assert names_in(folder.listing(["a/*.zip"])) == ["a/calc_1.zip"]
+    (file,) = folder_of(str(tmp_path / "calc_2.hdf5")).listing([]).files
     status = os.stat(tmp_path / "calc_2.hdf5")
     assert (file.name, file.stamp) == ("calc_2.hdf5", SourceStamp(5, status.st_mtime_ns))
 
 
-@pytest.mark.parametrize("prefix", ["", "  ", "/", "file:///", "/no/such/folder", "s3://bucket/oq", "//", "/tmp/.."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "  ", "/", "file:///", "/no/such/folder", "s3://", "s3://bucket/oq?x=1", "https://host/oq", "//", "/tmp/.."],
+)
 def test_a_prefix_that_cannot_be_used_is_refused(prefix: str) -> None:
     with pytest.raises(UsageError):
         folder_of(prefix)
@@ -69,7 +73,7 @@ def test_a_prefix_outside_the_allowed_ones_is_refused(tmp_path: Path, monkeypatc
     (tmp_path / "out").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
     monkeypatch.setenv(PREFIXES_VARIABLE, f"/elsewhere, {tmp_path / 'in'}")
-    assert folder_of(str(tmp_path / "in")) == tmp_path / "in"
+    assert folder_of(str(tmp_path / "in")).name == str(tmp_path / "in")
     for prefix in ("out", "in/../out", "in/link", "inn"):
         (tmp_path / "inn").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=r"outside the folders that may be read here \(/elsewhere, "):
@@ -123,7 +127,9 @@ def test_a_manifest_names_the_ids(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text('{"calc_1.hdf5": "ONE"}')
     for name in ("m.csv", "m.json"):
         named = name_files(
-            [file_named("calc_1.hdf5"), file_named("calc_2.hdf5")], "{stem}", read_manifest(tmp_path / name)
+            [file_named("calc_1.hdf5"), file_named("calc_2.hdf5")],
+            "{stem}",
+            read_manifest(folder_of(str(tmp_path)), name),
         )
         assert named["calc_1.hdf5"] == "ONE"
         assert str(named["calc_2.hdf5"]) == "the manifest does not name it"
@@ -146,7 +152,7 @@ def test_a_manifest_that_means_nothing_is_refused(tmp_path: Path, name: str, tex
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match="the manifest"):
-        read_manifest(tmp_path / name)
+        read_manifest(folder_of(str(tmp_path)), name)
 
 
 def sight(record: CalculationRecord | None, examined: Examination | None, wanted: Wanted = WANTED) -> Finding | None:
@@ -255,5 +261,5 @@ def test_a_reader_that_crashes_or_hangs_refuses_the_file(
 
 
 def test_what_the_process_prints_is_json(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    examination.main([str(data_dir / "custom_ids.hdf5"), "auto", "0"])
+    examination.main(["auto", "0", str(data_dir / "custom_ids.hdf5")])
     assert json.loads(capsys.readouterr().out)["verdict"] == "ready"

@@ -26,8 +26,8 @@ from flows.verify_hazard import verify_hazard
 from hazard_store.cli.output import put_json, put_table
 from hazard_store.cli.reading import as_cell
 from hazard_store.errors import HazardStoreError, NotADatastoreError, UsageError
-from hazard_store.oq.prefixes import PREFIXES_VARIABLE, is_inside, require_allowed
 from hazard_store.settings import Settings
+from hazard_store.sources.prefixes import PREFIXES_VARIABLE, is_inside, require_allowed
 from hazard_store.texts import MAX_MESSAGE_CHARS, holds_secrets, one_line, to_log, without_secrets
 from tasks.neutral import LOGGERS, NeutralLogs, neutral_errors
 

@@ -18,9 +18,9 @@ from hazard_store.jobs import ChunkOutcome, StoreJob, StorePlan, StoreReport, St
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import CalculationRecord
 from hazard_store.names import ChunkId, HazSolId, Part
-from hazard_store.oq import SourceStamp
 from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
+from hazard_store.sources import SourceStamp
 from hazard_store.storage.metrics import Metrics
 from tests.unit.cli.running import RunCli
 
@@ -215,6 +215,7 @@ def test_the_json_of_a_run() -> None:
         "requests",
         "retries",
         "throttles",
+        "source_bytes",
         "latency_p50_secs",
         "latency_p95_secs",
     }

@@ -118,6 +118,7 @@ def test_the_table_has_a_row_a_part_and_one_for_all() -> None:
         "requests": 8,
         "retries": 6,
         "throttles": 2,
+        "S3 MB": 0.0,
         "p50 ms": pytest.approx(10, rel=0.2),
         "p95 ms": pytest.approx(10, rel=0.2),
     }

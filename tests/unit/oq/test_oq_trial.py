@@ -13,16 +13,25 @@ import pytest
 
 from hazard_store.errors import NotADatastoreError, UsageError
 from hazard_store.oq import trial
-from hazard_store.oq.prefixes import PREFIXES_VARIABLE
+from hazard_store.sources.content import content_of
+from hazard_store.sources.prefixes import PREFIXES_VARIABLE
 
 Build = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
 def nothing_was_tried() -> Iterator[None]:
-    trial._require_readable.cache_clear()
+    trial._tried.clear()
     yield
-    trial._require_readable.cache_clear()
+    trial._tried.clear()
+
+
+def require_readable(path: Path) -> None:
+    content = content_of(path)
+    try:
+        trial.require_readable(content)
+    finally:
+        content.close()
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def reader_does(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
                 "import os, signal, sys\n"
                 "from hazard_store.oq import trial\n"
                 f"def read(*args, **options):\n    {statement}\n"
-                "trial.open_calculation = read\n"
+                "trial.calculation_in = read\n"
                 "trial.main(sys.argv[1:])\n"
             )
             return run([sys.executable, "-c", program, command[-1]], **options)  # type: ignore[call-overload]
@@ -54,10 +63,9 @@ def test_a_sound_file_passes_and_is_opened(sound_hdf5: Path) -> None:
         assert len(calculation.sites) == 3
 
 
-def test_a_refused_file_passes_and_the_reader_says_why(tmp_path: Path) -> None:
+def test_what_is_no_datastore_is_refused_untried(tmp_path: Path) -> None:
     path = tmp_path / "calc_1.hdf5"
     path.write_text("a text")
-    trial.require_readable(path)
     with pytest.raises(NotADatastoreError, match="neither an HDF5 file nor a zip"):
         trial.open_tried(path)
 
@@ -67,13 +75,13 @@ def test_what_loops_is_stopped_by_its_share_of_processor_time(
 ) -> None:
     reader_does("while True: pass")
     with pytest.raises(NotADatastoreError, match=f"loops or crashes on it .signal {int(signal.SIGXCPU)}."):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
 
 
 def test_what_crashes_is_refused_with_its_signal(sound_hdf5: Path, reader_does: Callable[[str], list[str]]) -> None:
     reader_does("os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises(NotADatastoreError, match=f"loops or crashes on it .signal {int(signal.SIGSEGV)}."):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
 
 
 def test_a_defect_in_the_trial_is_told_by_its_last_line(
@@ -81,7 +89,7 @@ def test_a_defect_in_the_trial_is_told_by_its_last_line(
 ) -> None:
     reader_does("raise MemoryError('too much')")
     with pytest.raises(NotADatastoreError, match="MemoryError: too much"):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
 
 
 def test_a_disk_that_does_not_answer_is_waited_for_so_long(
@@ -90,16 +98,16 @@ def test_a_disk_that_does_not_answer_is_waited_for_so_long(
     reader_does("signal.pause()")
     monkeypatch.setattr(trial, "START_SECS", 0.2)
     with pytest.raises(NotADatastoreError, match="did not end within"):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
 
 
 def test_it_is_asked_once_for_each_content(sound_hdf5: Path, reader_does: Callable[[str], list[str]]) -> None:
     asked = reader_does("sys.exit(0)")
     for _ in range(3):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
     assert asked == [str(sound_hdf5)]
     os.utime(sound_hdf5, ns=(1, 1))
-    trial.require_readable(sound_hdf5)
+    require_readable(sound_hdf5)
     assert asked == [str(sound_hdf5)] * 2
 
 
@@ -107,7 +115,7 @@ def test_the_parent_is_tried_as_well(build: Build, sound_hdf5: Path, reader_does
     asked = reader_does("sys.exit(0)")
     parent = build("calc_2.hdf5")
     trial.open_tried(sound_hdf5, parent=parent).close()
-    assert asked == [str(sound_hdf5), str(parent)]
+    assert asked == [str(parent), str(sound_hdf5)]
 
 
 def test_what_lies_outside_is_not_tried(
@@ -116,5 +124,5 @@ def test_what_lies_outside_is_not_tried(
     asked = reader_does("sys.exit(0)")
     monkeypatch.setenv(PREFIXES_VARIABLE, "/elsewhere")
     with pytest.raises(UsageError, match="outside"):
-        trial.require_readable(sound_hdf5)
+        require_readable(sound_hdf5)
     assert asked == []

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from hazard_store.errors import NotADatastoreError, SourceChangedError
-from hazard_store.oq import archive, open_calculation
+from hazard_store.oq import open_calculation
+from hazard_store.sources import copies, zips
 from tests.fuzz import archives
 
 Build = Callable[..., Path]
@@ -121,7 +122,7 @@ def test_too_little_space_is_told_before_unpacking(
     sound_hdf5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = zipped(sound_hdf5, tmp_path / "calc.zip")
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     assert "set TMPDIR to a larger disk" in refusal(target)
 
 
@@ -130,7 +131,7 @@ def unpacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise AssertionError("a member was unpacked")
 
-    monkeypatch.setattr(archive.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(copies.tempfile, "TemporaryFile", refuse)
 
 
 @pytest.mark.usefixtures("unpacks_nothing")
@@ -138,7 +139,7 @@ def unpacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bomb_is_refused_before_unpacking(sound_hdf5: Path, tmp_path: Path, seed: int) -> None:
     target = tmp_path / "bomb.zip"
     target.write_bytes(archives.bomb(sound_hdf5.read_bytes(), random.Random(seed)))
-    assert target.stat().st_size < archives.BOMB_BYTES / archive.MAX_RATIO
+    assert target.stat().st_size < archives.BOMB_BYTES / zips.MAX_RATIO
     assert "MB packed into" in refusal(target)
 
 
@@ -147,15 +148,15 @@ def test_how_densely_a_member_may_be_packed(sound_hdf5: Path, tmp_path: Path, mo
     with zipfile.ZipFile(target) as zipper:
         (info,) = zipper.infolist()
     ratio = info.file_size / info.compress_size
-    monkeypatch.setattr(archive, "RATIO_FREE_BYTES", info.file_size - 1)
-    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 0.99)
+    monkeypatch.setattr(zips, "RATIO_FREE_BYTES", info.file_size - 1)
+    monkeypatch.setattr(zips, "MAX_RATIO", ratio * 0.99)
     assert "MB packed into" in refusal(target)
-    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 1.01)
+    monkeypatch.setattr(zips, "MAX_RATIO", ratio * 1.01)
     open_calculation(target).close()
-    monkeypatch.setattr(archive, "MAX_RATIO", ratio * 0.99)
-    monkeypatch.setattr(archive, "RATIO_FREE_BYTES", info.file_size)
+    monkeypatch.setattr(zips, "MAX_RATIO", ratio * 0.99)
+    monkeypatch.setattr(zips, "RATIO_FREE_BYTES", info.file_size)
     open_calculation(target).close()
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", info.file_size - 1)
+    monkeypatch.setattr(zips, "MAX_UNPACKED_BYTES", info.file_size - 1)
     assert "MB packed into" in refusal(target)
 
 
@@ -178,9 +179,9 @@ def test_a_list_of_members_beyond_any_archive_of_a_datastore(
         for number in range(1_000):
             zipper.writestr(f"{number:04}", b"")
         list_bytes = sum(46 + len(info.filename) for info in zipper.infolist())
-    monkeypatch.setattr(archive, "MAX_DIRECTORY_BYTES", list_bytes)
+    monkeypatch.setattr(zips, "MAX_DIRECTORY_BYTES", list_bytes)
     open_calculation(target).close()
-    monkeypatch.setattr(archive, "MAX_DIRECTORY_BYTES", list_bytes - 1)
+    monkeypatch.setattr(zips, "MAX_DIRECTORY_BYTES", list_bytes - 1)
     assert f"its list of members is said to have {list_bytes:,} bytes" in refusal(target)
 
 
