@@ -10,12 +10,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from hazard_store.errors import NotADatastoreError
 from hazard_store.oq.trial import require_readable
+from hazard_store.sources.content import content_of
 from tests.fuzz.judging import OpensOf, Verdict, judge
 from tests.fuzz.limits import Limits
 from tests.fuzz.mutations import make_outside, mutate
@@ -100,7 +102,8 @@ class _Worker:
             return verdict
         given = [path for path in (self._folder / "mutation").iterdir() if path.stem == "calc_1"]
         try:
-            require_readable(max(given, key=lambda path: path.suffix == ".zip"))
+            with closing(content_of(max(given, key=lambda path: path.suffix == ".zip"))) as content:
+                require_readable(content)
         except NotADatastoreError as exc:
             return Verdict("refused by the trial", str(exc))
         return self._ask(number, READABLE_SECS) or Verdict("defect", "a hang or a crash that the trial did not see")
