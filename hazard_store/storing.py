@@ -12,14 +12,14 @@ Prefect tasks on a Dask cluster (``flows/store_hazard.py``)::
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from hazard_store import lease, ledger, meta
-from hazard_store.chunks import kinds_of, opened_calculation, permit_of, store_chunk, store_meta
+from hazard_store.checking import Checked, check_request
+from hazard_store.chunks import opened_calculation, permit_of, store_chunk, store_meta
 from hazard_store.errors import (
     CorruptItemError,
     CredentialsError,
@@ -30,24 +30,17 @@ from hazard_store.errors import (
     StorageError,
     StoreUnreachableError,
     TableMissingError,
-    UsageError,
 )
 from hazard_store.fetching import place_of
-from hazard_store.inventory import Inventory, places_of
+from hazard_store.inventory import Inventory
 from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
-from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, PARTS, ChunkId, CurvePart, Part, haz_sol_id_from_text
-from hazard_store.oq import Calculation
-from hazard_store.oq.trial import open_tried
-from hazard_store.planning import Chunk, plan_chunks, select_chunks, spread_chunks
+from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, Part
+from hazard_store.planning import Chunk, spread_chunks
 from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
-from hazard_store.sources.reading import Reading
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.models import CalculationMeta, LedgerEntry, V2Meta
 from hazard_store.storage.reader import Reader
-from hazard_store.storage.tables import require_tables
 from hazard_store.stored import Place, StoredCurves
 
 # When one chunk meets these, every other one would: the rest are not tried, and the run says so.
@@ -73,19 +66,6 @@ _NOT_IN_META = (
     "created",
     "updated",
 )
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A request whose file was read and found right, before the ledger was asked."""
-
-    job: StoreJob
-    places: tuple[Place, ...]
-    kinds: dict[CurvePart, list[str]]
-    chunks: list[Chunk]
-    named: list[Chunk]
-    tables_made: dict[CurvePart, datetime]
-    warnings: tuple[str, ...]
 
 
 @contextmanager
@@ -115,7 +95,7 @@ def started(
     SourceError, UsageError, StorageError
         As ``prepare``.
     """
-    checked = _check(request, settings)
+    checked = check_request(request, settings)
     job = checked.job
     share = lease.Share()
     with lease.held(
@@ -145,58 +125,10 @@ def prepare(request: StoreRequest, settings: Settings) -> StorePlan:
     StorageError
         If the store cannot be reached or a table is missing.
     """
-    return _plan(request, _check(request, settings))
+    return _plan(request, check_request(request, settings))
 
 
-def _check(request: StoreRequest, settings: Settings) -> _Checked:
-    haz_sol_id = haz_sol_id_from_text(request.haz_sol_id)
-    layout = layout_from_names(request.encoding, request.partition)
-    if request.max_wcu is not None and request.max_wcu <= 0:
-        raise UsageError(f"--max-wcu must be above 0, not {request.max_wcu:g}")
-    reading = Reading.from_environment()
-    unknown = set(request.parts) - set(PARTS)
-    if unknown:
-        raise UsageError(f"unknown part {min(unknown)!r}: choose {', '.join(PARTS)}")
-    with open_tried(
-        request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
-    ) as calculation:
-        curves_per_site: dict[CurvePart, int] = {
-            part: calculation.number_of(part) for part in CURVE_PARTS if calculation.curves[part] is not None
-        }
-        for part in request.parts:
-            if part != "meta" and part not in curves_per_site:
-                raise UsageError(_missing_part(part, calculation))
-        parts = meta.asked_parts(request.parts or ("meta", *curves_per_site))
-        tables = {CalculationMeta.table_base, LedgerEntry.table_base, *(layout.table_base(p) for p in curves_per_site)}
-        made = require_tables(tables | ({V2Meta.table_base} if layout.is_v2 else set()), settings)
-        # Reads the whole file, and so comes after what fails quickly.
-        calculation.check_curves()
-        job = StoreJob(
-            source=calculation.source,
-            stamp=calculation.stamp,
-            fingerprint=calculation.fingerprint,
-            haz_sol_id=haz_sol_id,
-            layout=layout,
-            parts=parts,
-            settings=settings,
-            sites=request.sites,
-            parent=request.parent,
-            trust_imt_order=request.trust_imt_order,
-            max_wcu=request.max_wcu,
-            connections=request.connections,
-            run_id=uuid.uuid4().hex[:12],
-            reading=reading,
-        )
-        calculation.check_unchanged()
-        places = places_of(calculation)
-        chunks = plan_chunks(len(places), {p: n for p, n in curves_per_site.items() if p in job.parts})
-        named = select_chunks(chunks, [name for name in request.chunks if name != META_CHUNK])
-        tables_made = {part: made[layout.table_base(part)] for part in curves_per_site}
-        kinds = {part: kinds_of(calculation, part) for part in curves_per_site}
-        return _Checked(job, places, kinds, chunks, named, tables_made, calculation.warnings)
-
-
-def _plan(request: StoreRequest, checked: _Checked) -> StorePlan:
+def _plan(request: StoreRequest, checked: Checked) -> StorePlan:
     job, records_of = checked.job, Ledger(checked.job.settings)
     earlier = records_of.calculation(job.haz_sol_id, job.layout)
     same = earlier is not None and earlier.identity == job.identity
@@ -284,11 +216,6 @@ def _is_stored(
     return record.run_id == job.run_id or datetime.fromisoformat(record.ended) >= tables_made[chunk.part]
 
 
-def _missing_part(part: Part, calculation: Calculation) -> str:
-    setting = "individual_rlzs = true" if part == "realisations" else "mean = true, or quantiles"
-    return f"{calculation.source} holds no {part}: run the job with `{setting}` to have them"
-
-
 def _begin(plan: StorePlan) -> None:
     """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes first."""
     job = plan.job
@@ -299,7 +226,7 @@ def _begin(plan: StorePlan) -> None:
     Ledger(job.settings).save_calculation(plan.record)
 
 
-def _replaced(plan: StorePlan, checked: _Checked) -> StorePlan:
+def _replaced(plan: StorePlan, checked: Checked) -> StorePlan:
     """Remove what an earlier content left behind, before anything of the new one is written.
 
     The ledger's record says in which bins that is until it is gone, so that a run that ends in between is repeated.
