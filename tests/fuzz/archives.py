@@ -38,10 +38,11 @@ def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
 
 def damaged_directory(content: bytes, rng: random.Random) -> bytes:
     """Change what stands in the local header, the central directory or the end record."""
-    archive = bytearray(_zip([(MEMBER, content)]))
+    sound = _zip([(MEMBER, content)])
+    archive = bytearray(sound)
     for _ in range(rng.choice((1, 1, 3))):
         signature, length = rng.choice(((b"PK\x03\x04", 40), (b"PK\x01\x02", 60), (b"PK\x05\x06", 22)))
-        place = archive.rindex(signature) + rng.randrange(length)
+        place = sound.rindex(signature) + rng.randrange(length)
         if place < len(archive):
             archive[place] = rng.choice((0, 1, 0x7F, 0xFF, archive[place] ^ (1 << rng.randrange(8))))
     return bytes(archive)
