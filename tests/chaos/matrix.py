@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import crashes, report, store_faults
+from tests.chaos import crashes, network, report, store_faults
 from tests.chaos.arena import Arena, arena
 from tests.chaos.processes import RestartableServer
 from tests.chaos.report import Row
@@ -53,7 +53,7 @@ def main() -> int:
         return servers[0]
 
     faults = store_faults.scenarios()
-    kills = crashes.scenarios(server)
+    kills = crashes.scenarios(server) | network.scenarios(server)
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="scenarios whose name holds this text")

@@ -104,11 +104,18 @@ class DaskCluster:
 
     def __init__(self, environment: Mapping[str, str], workers: int = 2) -> None:
         self._environment = dict(environment) | {"DASK_LOGGING__DISTRIBUTED": "error"}
-        self.address = f"tcp://{HOST}:{free_port()}"
-        port = self.address.rpartition(":")[2]
-        self.scheduler = self._start("scheduler", "--host", HOST, "--port", port, "--no-dashboard")
+        self._port = free_port()
+        self.scheduler = self.start_scheduler()
         self.workers = [self.start_worker() for _ in range(workers)]
         self.wait_for_workers()
+
+    @property
+    def address(self) -> str:
+        """Where a flow finds the scheduler."""
+        return f"tcp://{HOST}:{self._port}"
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        return self._start("scheduler", "--host", HOST, "--port", str(self._port), "--no-dashboard")
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
@@ -128,9 +135,9 @@ class DaskCluster:
             process.kill()
             process.wait()
 
-    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+    def _start(self, *words: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "dask", *words],
+            [*before, sys.executable, "-m", "dask", *words],
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.DEVNULL,
