@@ -238,7 +238,7 @@ def test_without_capacity_the_service_refuses(
 
 
 def test_a_hot_key_is_split(dynamodb_endpoint: str, tables: Settings) -> None:
-    items = encoded_items("packed+solution", 300, imts=1)
+    items = encoded_items("packed+solution", 150, imts=1)
     np.random.default_rng(1).shuffle(items)  # type: ignore[arg-type]
     limits = {"partition_wcu": 200, "burst_secs": 0.1, "split_after_secs": 1}
     with limited_dynamodb(dynamodb_endpoint, **limits) as store:
@@ -342,7 +342,7 @@ def test_a_client_that_compares_checksums_finds_the_wrong_ones(store: LimitedDyn
 
 @pytest.mark.parametrize("name", PASSING)
 def test_the_sender_survives(store: LimitedDynamoDb, impatient: Settings, tables: Settings, name: str) -> None:
-    items = encoded_items("packed+solution", 100)
+    items = encoded_items("packed+solution", 40)
     store.set_faults(**{name: 0.3})
     metrics = send(items, impatient).metrics
     assert store.counts()["faults"][name] > 0
@@ -354,7 +354,7 @@ def test_the_sender_survives(store: LimitedDynamoDb, impatient: Settings, tables
     "name", ["internal_error", "timeout_after", "reset_midway", "cut_short", "cut_json", "wrong_crc32"]
 )
 def test_the_sender_survives_under_limits(dynamodb_endpoint: str, tables: Settings, name: str) -> None:
-    items = encoded_items("packed+solution", 40)
+    items = encoded_items("packed+solution", 20)
     with limited_dynamodb(dynamodb_endpoint, table_wcu=200, burst_secs=0.1) as store:
         store.set_faults(**{name: {"rate": 0.3, "hang_secs": 0.5}})
         metrics = send(items, replace(tables, endpoint=store.endpoint)).metrics
@@ -376,7 +376,7 @@ def test_what_a_damaged_answer_gave_back_is_not_lost(dynamodb_endpoint: str, tab
 
 
 def test_the_sender_survives_all_of_them_mixed(store: LimitedDynamoDb, impatient: Settings, tables: Settings) -> None:
-    items = encoded_items("packed+solution", 400, imts=3)
+    items = encoded_items("packed+solution", 200, imts=3)
     store.set_faults(**dict.fromkeys(PASSING, 0.3 / len(PASSING)))
     metrics = send(items, impatient).metrics
     assert len(store.counts()["faults"]) > 5
