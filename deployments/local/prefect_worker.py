@@ -21,7 +21,9 @@ WORK_POOL = "hazard-pool"
 # Each is a program that loads Prefect, 2 to 6 s on an idle machine; many times that on one that has other work.
 _START_TIMEOUT_SECS = 120
 _DEPLOY_TIMEOUT_SECS = 300
-_QUERY_SECS = 3
+
+QUERY_SECS = 3
+"""How often a worker asks for runs."""
 
 
 class PrefectWorker(LocalService):
@@ -57,7 +59,7 @@ class PrefectWorker(LocalService):
         own = {
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,
             "PREFECT_WORKER_WEBSERVER_PORT": str(port),
-            "PREFECT_WORKER_QUERY_SECONDS": str(_QUERY_SECS),
+            "PREFECT_WORKER_QUERY_SECONDS": str(QUERY_SECS),
         }
         process = LocalProcess(
             "the Prefect worker",

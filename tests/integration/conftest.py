@@ -1,4 +1,4 @@
-"""Real services: one DynamoDB Local and one Prefect server for each process that runs tests."""
+"""Real services: one DynamoDB Local and one Prefect server, deployed to once, for each process that runs tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deployments.local.prefect_worker import WORK_POOL, deploy_all
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS, DynamoDbLocal
 from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.settings import Settings
@@ -14,6 +15,12 @@ from hazard_store.storage.tables import create_tables
 from tests.integration.fault_proxy import FaultProxy, fault_proxy
 
 MAX_HEAP_MB = 512
+
+# A run that finds its deployment's one place taken looks again after this, and not after half a minute.
+SERVER_SETTINGS = """
+[server.deployments]
+concurrency_slot_wait_seconds = 1
+"""
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +48,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     home = tmp_path_factory.mktemp("prefect")
+    (home / "server").mkdir()
+    (home / "server" / "prefect.toml").write_text(SERVER_SETTINGS)
     with PrefectServer.start(home=home / "server") as server, pytest.MonkeyPatch.context() as environment:
         client_home = home / "client"
         environment.setenv("PREFECT_API_URL", server.api_url)
@@ -49,6 +58,18 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         # Prefect has read the environment at its import, which may have come before.
         with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: client_home}):
             yield server
+
+
+@pytest.fixture(scope="session")
+def deployed_server(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> PrefectServer:
+    """The same with all deployments and their work pool, for which no worker runs yet."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
+    deploy_all(prefect_server.api_url, tmp_path_factory.mktemp("deploy"))
+    return prefect_server
 
 
 @pytest.fixture

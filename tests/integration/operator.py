@@ -25,7 +25,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-from deployments.local.prefect_worker import PrefectWorker, deploy_all
+from deployments.local import prefect_worker
+from deployments.local.prefect_worker import PrefectWorker
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import ChunkRecord, Ledger
 from hazard_store.local.dynamodb import LOCAL_CREDENTIALS
@@ -79,23 +80,24 @@ class Operator:
 
 @pytest.fixture(scope="module")
 def services(
-    dynamodb_endpoint: str, prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+    dynamodb_endpoint: str, deployed_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, FaultProxy]]:
-    with running(dynamodb_endpoint, prefect_server, tmp_path_factory.mktemp("worker"), LOCAL_CREDENTIALS) as services:
-        yield services
+    home = tmp_path_factory.mktemp("worker")
+    with running(dynamodb_endpoint, deployed_server, home, LOCAL_CREDENTIALS) as (settings, proxy, _):
+        yield settings, proxy
 
 
 @contextmanager
 def running(
     dynamodb_endpoint: str, server: PrefectServer, home: Path, credentials: Mapping[str, str]
-) -> Iterator[tuple[Settings, FaultProxy]]:
-    """A proxy, a worker whose runs reach the store through it with these credentials, and all deployments."""
-    with fault_proxy(dynamodb_endpoint) as proxy:
+) -> Iterator[tuple[Settings, FaultProxy, PrefectWorker]]:
+    """A proxy, and a worker whose runs reach the store through it, with these credentials."""
+    with fault_proxy(dynamodb_endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefect_worker, "QUERY_SECS", 1)
         settings = Settings(endpoint=proxy.endpoint, stage=f"D{uuid.uuid4().hex[:12].upper()}")
         variables = {"HAZARD_STORE_ENDPOINT": proxy.endpoint, "HAZARD_STORE_STAGE": settings.stage, **credentials}
-        with PrefectWorker.start(api_url=server.api_url, home=home, variables=variables):
-            deploy_all(server.api_url, home)
-            yield settings, proxy
+        with PrefectWorker.start(api_url=server.api_url, home=home, variables=variables) as worker:
+            yield settings, proxy, worker
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.states import Cancelling
 
 from benchmarks.synthetic import write_calculation
-from deployments.local.prefect_worker import PrefectWorker, deploy_all
+from deployments.local.prefect_worker import PrefectWorker
 from hazard_store import chunks, lease
 from hazard_store.jobs import Silent, StoreRequest
 from hazard_store.layouts import LAYOUTS
@@ -44,7 +44,8 @@ from hazard_store.names import ChunkId
 from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables
 from hazard_store.storing import store_in_process
-from tests.integration.fault_proxy import FaultProxy, fault_proxy
+from tests.integration.fault_proxy import FaultProxy
+from tests.integration.operator import running
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -182,17 +183,13 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def services(
-    dynamodb_endpoint: str, prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+    dynamodb_endpoint: str, deployed_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, FaultProxy, PrefectWorker, Path]]:
     home = tmp_path_factory.mktemp("cancel")
     source = home / "calc_1.hdf5"
     write_calculation(source, N_SITES, n_imts=2, n_levels=5)
-    with fault_proxy(dynamodb_endpoint) as proxy:
-        settings = Settings(endpoint=proxy.endpoint, stage=f"C{uuid.uuid4().hex[:12].upper()}")
-        variables = {"HAZARD_STORE_ENDPOINT": proxy.endpoint, "HAZARD_STORE_STAGE": settings.stage, **LOCAL_CREDENTIALS}
-        with PrefectWorker.start(api_url=prefect_server.api_url, home=home, variables=variables) as worker:
-            deploy_all(prefect_server.api_url, home)
-            yield settings, proxy, worker, source
+    with running(dynamodb_endpoint, deployed_server, home, LOCAL_CREDENTIALS) as (settings, proxy, worker):
+        yield settings, proxy, worker, source
 
 
 @pytest.fixture

@@ -46,10 +46,10 @@ def worker_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def services(
-    dynamodb_endpoint: str, prefect_server: PrefectServer, worker_home: Path
+    dynamodb_endpoint: str, deployed_server: PrefectServer, worker_home: Path
 ) -> Iterator[tuple[Settings, FaultProxy]]:
-    with fixtures.running(dynamodb_endpoint, prefect_server, worker_home, CREDENTIALS) as services:
-        yield services
+    with fixtures.running(dynamodb_endpoint, deployed_server, worker_home, CREDENTIALS) as (settings, proxy, _):
+        yield settings, proxy
 
 
 @pytest.fixture
