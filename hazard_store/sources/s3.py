@@ -126,10 +126,21 @@ class S3Object:
 
     def _look(self, missing: type[SourceError]) -> SourceStamp:
         with translated(self.name, missing):
-            info = _filesystem().info(f"{self.bucket}/{self.key}", refresh=True)
+            info = self._ask()
         if info["type"] != "file":
             raise NotADatastoreError("is a folder; give the object that the calculation is", source=self.name)
         return _stamp(info)
+
+    def _ask(self) -> dict[str, Any]:
+        filesystem = _filesystem()
+        try:
+            info: dict[str, Any] = filesystem.info(f"{self.bucket}/{self.key}", refresh=True)
+        except OSError as exc:
+            # The answer to HEAD has no body, which would say why; that to GET has one.
+            if _answer_in(exc).get("Error", {}).get("Code") in ("400", "403"):
+                filesystem.call_s3("get_object", Bucket=self.bucket, Key=self.key, Range="bytes=0-0")
+            raise
+        return info
 
     def open(self) -> IO[bytes]:
         """Open it; see ``Source``. Only what is read is fetched, of this very content."""

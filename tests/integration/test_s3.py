@@ -318,6 +318,8 @@ class _Refusing(BaseHTTPRequestHandler):
             SourceError,
             "in another region; .*eu-west-1",
         ),
+        ((400, "ExpiredToken", {}), CredentialsError, "the AWS credentials have expired: log in anew"),
+        ((403, "InvalidAccessKeyId", {}), CredentialsError, "S3 refuses these AWS credentials"),
         ((503, "SlowDown", {}), SourceError, "S3 could not give it|S3 does not answer"),
     ],
 )
