@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from flows import layout_trials
+from flows.fargate import end_cluster
 from flows.layout_report import Trial
 from flows.leftovers import end_leftovers
 from flows.parameters import ClusterName, SourceText, WcuPerSec, Workers
@@ -20,8 +21,8 @@ LayoutName = Literal["packed+solution", "packed+location", "list+solution", "lis
     name="benchmark_layouts",
     flow_run_name="benchmark {source}",
     persist_result=False,
-    on_cancellation=[layout_trials.drop_tables_of_run, end_leftovers],
-    on_crashed=[layout_trials.drop_tables_of_run, end_leftovers],
+    on_cancellation=[layout_trials.drop_tables_of_run, end_leftovers, end_cluster],
+    on_crashed=[layout_trials.drop_tables_of_run, end_leftovers, end_cluster],
 )
 def benchmark_layouts(
     source: Annotated[SourceText, Field(min_length=1)],
@@ -45,8 +46,8 @@ def benchmark_layouts(
         max_usd: What all writes together may cost. A benchmark that would cost more is refused before anything is made.
         max_sites: Only the first so many sites are stored, so that it is quick and cheap; empty for all.
         max_wcu: Write units per second that each trial may use; empty for no limit.
-        cluster: local (worker processes on this machine), none (in this process), or the tcp://HOST:PORT of a Dask
-            scheduler.
+        cluster: local (worker processes on this machine), none (in this process), fargate (on AWS), or the
+            tcp://HOST:PORT of a Dask scheduler.
     """
     return layout_trials.benchmark(
         layout_trials.Wanted(

@@ -1,4 +1,4 @@
-"""Where the tasks of a flow run: a Dask cluster of local processes, an existing scheduler, or this process."""
+"""Where the tasks of a flow run: a Dask cluster of local processes or on Fargate, an existing one, or this process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import dask
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.fargate import FARGATE, FargateSettings, container_variables
 from hazard_store.errors import UsageError
 
 # A worker holds a block, its encoded items and the batches under way: some 30 MB on top of the 200 MB that Python,
@@ -48,14 +49,15 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     Parameters
     ----------
     name : str
-        ``local``, ``none``, or the ``tcp://HOST:PORT`` of a Dask scheduler.
+        ``local``, ``none``, ``fargate``, or the ``tcp://HOST:PORT`` of a Dask scheduler.
     workers : int, optional
-        Worker processes of ``local`` (default: one a core), threads of ``none`` (default: one).
+        Worker processes of ``local`` (default: one a core), threads of ``none`` (default: one), tasks of ``fargate``
+        (default: between two numbers, as many as there is work for).
 
     Raises
     ------
     UsageError
-        If the name means nothing, or no scheduler answers at the address.
+        If the name means nothing, no scheduler answers at the address, or ``fargate`` lacks a setting or a package.
     """
     dask.config.set(_DASK_SETTINGS)
     # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
@@ -77,11 +79,34 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
             },
         )
         return Cluster(runner, processes, processes)
+    if name == FARGATE:
+        return _on_fargate(workers)
     if name.startswith(("tcp://", "tls://")):
         _require_listener(name)
         processes = _workers_at(name)
         return Cluster(DaskTaskRunner(address=name), processes, processes)
-    raise UsageError(f"unknown cluster {name!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
+    raise UsageError(
+        f"unknown cluster {name!r}: choose local, none, fargate, or the tcp://HOST:PORT of a Dask scheduler"
+    )
+
+
+def _on_fargate(workers: int | None) -> Cluster:
+    try:
+        from flows.fargate_cluster import HazardCluster, start_cluster
+    except ImportError as exc:
+        raise UsageError(
+            f"--cluster fargate needs dask-cloudprovider, which does not load ({exc}): "
+            "pip install 'hazard-store[prefect,aws]'"
+        ) from exc
+    settings = FargateSettings.from_environment(workers)
+    variables = container_variables(_DASK_SETTINGS)
+
+    def cluster_of_run() -> HazardCluster:
+        return start_cluster(settings, variables)
+
+    # It starts with the first chunk, and whatever ends the flow closes it.
+    runner = DaskTaskRunner(cluster_class=cluster_of_run)
+    return Cluster(runner, settings.max_workers, settings.max_workers)
 
 
 def _require_listener(address: str) -> None:

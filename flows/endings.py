@@ -46,5 +46,5 @@ class _OwnFailures(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], HazardStoreError))
 
 
-for _name in ("prefect.flow_runs", "prefect.engine"):
+for _name in ("prefect.flow_runs", "prefect.engine", "prefect.task_runner.dask"):
     logging.getLogger(_name).addFilter(_OwnFailures())

@@ -19,7 +19,7 @@ _PATH, _NO_URL, _URL = "[/.~].*", "([^:]|:+[^:/])*:*", "[A-Za-z][A-Za-z0-9+.-]*:
 SourceText = Annotated[str, Field(pattern=f"^({_PATH}|{_NO_URL}|{_URL})$")]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
-ClusterName = Annotated[str, Field(pattern="^(local|none|(tcp|tls)://.*)$")]
+ClusterName = Annotated[str, Field(pattern="^(local|none|fargate|(tcp|tls)://.*)$")]
 Workers = Annotated[int, Field(ge=1)]
 Curves = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.endings import refused
+from flows.fargate import end_cluster
 from flows.leftovers import end_leftovers
 from flows.parameters import (
     ClusterName,
@@ -38,8 +39,8 @@ MAX_NAMED_CHUNKS = 20
     name="rerun_failed_chunks",
     flow_run_name="rerun {haz_sol_id}",
     persist_result=False,
-    on_cancellation=[end_leftovers],
-    on_crashed=[end_leftovers],
+    on_cancellation=[end_leftovers, end_cluster],
+    on_crashed=[end_leftovers, end_cluster],
 )
 def rerun_failed_chunks(
     haz_sol_id: HazSolIdText,
@@ -61,9 +62,9 @@ def rerun_failed_chunks(
         encoding: packed or list; needed only where the id is stored in several layouts.
         partition: solution or location; needed only where the id is stored in several layouts.
         source: Where the file is now, if it has moved; it must be the very file. Empty for where it was.
-        cluster: local (worker processes on this machine), none (in this process), or the tcp://HOST:PORT of a Dask
-            scheduler.
-        workers: Worker processes of a local cluster; empty for one a core.
+        cluster: local (worker processes on this machine), none (in this process), fargate (on AWS), or the
+            tcp://HOST:PORT of a Dask scheduler.
+        workers: Workers of a local cluster (empty for one a core) or on Fargate (empty for as many as have work).
         max_wcu: Write units per second that the whole run may use; empty for no limit.
         dry_run: Only say what would be stored.
     """

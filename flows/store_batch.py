@@ -90,9 +90,9 @@ def store_batch(
         partition: solution (one query a calculation) or location (0.5 degree bins).
         sites: auto (the job's custom_site_id where there is one) or normalised ([lat~lon] for all).
         trust_imt_order: Store files of engine 3.17 or 3.18 although their IMT labels are suspect.
-        cluster: local (worker processes on this machine), none (in one process), or the tcp://HOST:PORT of a Dask
-            scheduler.
-        workers: Worker processes of a local cluster; empty for one a core.
+        cluster: local (worker processes on this machine), none (in one process), fargate (on AWS), or the
+            tcp://HOST:PORT of a Dask scheduler.
+        workers: Workers of a local cluster (empty for one a core) or on Fargate (empty for as many as have work).
         max_wcu: Write units per second that each store may use; empty for no limit.
         dry_run: Only say what would be stored.
         store_deployment: The deployment whose runs store the calculations.

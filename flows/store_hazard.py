@@ -11,12 +11,14 @@ from prefect import flow, get_run_logger, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Crashed
 from prefect.task_runners import TaskRunner
 
 from flows import progress
 from flows.clusters import Cluster, cluster_from_name
 from flows.endings import RunFailedError, failed, refused
+from flows.fargate import FARGATE, end_cluster
 from flows.leftovers import end_leftovers, force_state
 from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
 from flows.reporting import Reporter, RunKind
@@ -43,8 +45,8 @@ _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": reali
     name="store_hazard",
     flow_run_name="store {haz_sol_id}",
     persist_result=False,
-    on_cancellation=[end_leftovers],
-    on_crashed=[end_leftovers],
+    on_cancellation=[end_leftovers, end_cluster],
+    on_crashed=[end_leftovers, end_cluster],
 )
 def store_hazard(
     source: SourceText,
@@ -69,9 +71,9 @@ def store_hazard(
         parts: What to store: meta, stats, realisations. Empty for all that the file holds.
         encoding: packed (compact, lossless) or list (the V2 form).
         partition: solution (one query a calculation) or location (0.5 degree bins).
-        cluster: local (worker processes on this machine), none (in this process), or the tcp://HOST:PORT of a Dask
-            scheduler.
-        workers: Worker processes of a local cluster; empty for one a core.
+        cluster: local (worker processes on this machine), none (in this process), fargate (on AWS), or the
+            tcp://HOST:PORT of a Dask scheduler.
+        workers: Workers of a local cluster (empty for one a core) or on Fargate (empty for as many as have work).
         max_wcu: Write units per second that the whole run may use; empty for no limit.
         sites: auto (the job's custom_site_id where there is one) or normalised ([lat~lon] for all).
         parent: The parent calculation's file, for one that was started with --hc.
@@ -217,6 +219,9 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
         # Before Prefect sees it: the server would keep it among the run's parameters.
         if path is not None and holds_secrets(path):
             raise UsageError(f"{path} is a URL with a user, a password or a signature, which the run would show to all")
+    if cluster == FARGATE and not PREFECT_API_URL.value():
+        # The server that would start here is reached on this machine alone.
+        raise UsageError("--cluster fargate needs a Prefect server that the workers reach: set PREFECT_API_URL")
     token = progress.current.set(listener)
     try:
         with some_server():

@@ -19,6 +19,7 @@
     │   ├── NotStoredError          nothing is stored under this id
     │   ├── LeaseHeldError          another run is storing or deleting the same calculation
     │   └── LeaseLostError          this run was cancelled, is dead, or was taken for it: it must not write any more
+    ├── ClusterError                a Dask cluster on AWS does not come up, or cannot be asked for
     └── LocalServiceError           the local database or its tools (Java, npm) cannot be had
 
 Every message is one line that a user can act on: what is wrong, where, and what to do next.
@@ -140,6 +141,10 @@ class LeaseHeldError(LedgerError):
 
 class LeaseLostError(LedgerError):
     """The run has no lease of the calculation any more, and so must not write."""
+
+
+class ClusterError(HazardStoreError):
+    """A Dask cluster on AWS does not come up, or cannot be asked for."""
 
 
 class LocalServiceError(HazardStoreError):

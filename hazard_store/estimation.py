@@ -10,10 +10,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hazard_store import fargate
 from hazard_store.chunks import RENEW_EVERY_SECS
+from hazard_store.fargate import FargateWish, Recommendation
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.lease import RENEW_SECS
 from hazard_store.names import CURVE_PARTS, CurvePart
@@ -60,6 +62,8 @@ class LayoutEstimate:
         Of meta, ledger and lease, besides.
     seconds : float
         From the moment that the plan stands, as the reports of runs count; the start of a local cluster is in it.
+    on_fargate : Recommendation, optional
+        The cluster that should store it, where that was asked for.
     """
 
     wcu: dict[CurvePart, float]
@@ -69,6 +73,7 @@ class LayoutEstimate:
     usd: float
     seconds: float
     bound_by: str
+    on_fargate: Recommendation | None = None
 
     @property
     def wcu_all(self) -> float:
@@ -104,6 +109,7 @@ class Estimate:
     sampled_items: int
     startup_secs: float
     assumptions: tuple[str, ...]
+    fargate: FargateWish | None = None
 
     @property
     def items(self) -> dict[CurvePart, int]:
@@ -124,6 +130,15 @@ class Estimate:
             "sampled_items": self.sampled_items,
             "startup_seconds": self.startup_secs,
             "assumptions": list(self.assumptions),
+            "fargate": self._fargate_to_json(),
+        }
+
+    def _fargate_to_json(self) -> dict[str, Any] | None:
+        if self.fargate is None:
+            return None
+        found = {name: (one.on_fargate, one.usd) for name, one in self.layouts.items()}
+        return self.fargate.to_json() | {
+            "layouts": {name: cluster.to_json(usd) for name, (cluster, usd) in found.items() if cluster is not None}
         }
 
 
@@ -158,6 +173,7 @@ def estimate(
     max_sites: int | None = None,
     max_sampled_items: int = MAX_SAMPLED_ITEMS,
     startup: float | None = None,
+    on_fargate: FargateWish | None = None,
 ) -> Estimate:
     """Estimate what storing a calculation takes.
 
@@ -175,6 +191,8 @@ def estimate(
         Of each part.
     startup : float, optional
         Seconds before the first chunk; by default those of a flow with a local cluster.
+    on_fargate : FargateWish, optional
+        Which cluster to recommend; None for no recommendation.
     """
     cores = cores or os.cpu_count() or 1
     workers = workers or cores
@@ -194,7 +212,13 @@ def estimate(
         works = [_work(chunk, measured[chunk.part], busy, calculation, haz_sol_id, layout, target) for chunk in chunks]
         pacing = pace(works, target, workers=workers, cores=cores, connections=connections, max_wcu=max_wcu)
         told = pacing.seconds * (1 / RENEW_SECS + min(workers, len(chunks)) / RENEW_EVERY_SECS)
-        estimates[name] = _estimate_of(chunks, measured, pacing, starting, told, usd_per_million_wcu)
+        found = _estimate_of(chunks, measured, pacing, starting, told, usd_per_million_wcu)
+        if on_fargate is not None:
+            # There no worker waits for others that are at work on this machine.
+            alone = [replace(work, worker_cpu_secs=work.worker_cpu_secs / busy) for work in works]
+            recommended = fargate.recommend(alone, target, on_fargate, connections=connections, max_wcu=max_wcu)
+            found = replace(found, on_fargate=recommended)
+        estimates[name] = found
     return Estimate(
         chunks=chunks,
         layouts=estimates,
@@ -205,6 +229,7 @@ def estimate(
         ),
         startup_secs=starting,
         assumptions=tuple(_assumptions(target, workers, cores, starting, busy)),
+        fargate=on_fargate,
     )
 
 

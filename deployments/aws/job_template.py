@@ -14,6 +14,9 @@ from typing import Any
 
 from prefect_aws.workers.ecs_worker import ECSWorker
 
+from flows.fargate import DEFAULT_WORKERS
+from hazard_store.fargate import SIZES
+
 TEMPLATE = Path(__file__).with_name("ecs-base-job-template.json")
 
 # Fargate waits so long at most between SIGTERM and SIGKILL; a flow that is stopped uses it to give its lease back and
@@ -82,7 +85,7 @@ def filled(template: Mapping[str, Any], outputs: Mapping[str, str]) -> dict[str,
 def environment(outputs: Mapping[str, str]) -> dict[str, str]:
     """Give the environment of flow runs: where the store and the sources are, and where Dask clusters may start.
 
-    The latter are dask-cloudprovider's own settings, so that a `FargateCluster` in a flow needs no argument for them.
+    The latter are dask-cloudprovider's own settings; `flows.fargate` makes clusters of them.
     """
     return {
         "HAZARD_STORE_STAGE": outputs["Stage"],
@@ -101,7 +104,21 @@ def environment(outputs: Mapping[str, str]) -> dict[str, str]:
         # Dask reads values as Python literals.
         "DASK_CLOUDPROVIDER__ECS__SUBNETS": str(outputs["SubnetIds"].split(",")),
         "DASK_CLOUDPROVIDER__ECS__SECURITY_GROUPS": str([outputs["DaskSecurityGroup"]]),
+        "DASK_CLOUDPROVIDER__ECS__FARGATE_USE_PRIVATE_IP": str(outputs["AssignPublicIp"] != "ENABLED"),
+        # Written out, so that an operator finds them in the pool's form.
+        "HAZARD_STORE_FARGATE_VCPU": f"{SIZES[0].vcpu:g}",
+        "HAZARD_STORE_FARGATE_WORKERS": "{}-{}".format(*DEFAULT_WORKERS),
+        "HAZARD_STORE_FARGATE_SECRETS": ",".join(
+            f"{variable}={outputs[output]}" for variable, output in _WORKER_SECRETS.items() if output in outputs
+        ),
     }
+
+
+# Variables of Dask schedulers and workers, and the stack's outputs with the secrets that hold them.
+_WORKER_SECRETS = {
+    "PREFECT_API_KEY": "PrefectApiKeySecretArn",
+    "PREFECT_API_AUTH_STRING": "PrefectAuthStringSecretArn",
+}
 
 
 _SECRETS = {

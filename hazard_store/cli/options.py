@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +51,21 @@ def positive_number(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise click.BadParameter(f"{text!r} is not a number above 0")
     return number
+
+
+def duration_secs(text: str) -> float:
+    """``'90' -> 90``, ``'10m' -> 600``, ``'1h30m' -> 5400``: seconds, or numbers with h, m and s.
+
+    Raises
+    ------
+    click.BadParameter
+        If it is not that, or no time at all.
+    """
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    if not hours + minutes + seconds:
+        raise click.BadParameter(f"{text!r} is no duration such as 90, 10m or 1h30m")
+    return float(3600 * hours + 60 * minutes + seconds)
 
 
 def example(*lines: str) -> str:
@@ -117,15 +133,17 @@ def cluster_options(function: F) -> F:
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Worker processes of a local cluster (default: one a core, or HAZARD_STORE_WORKERS); with --cluster none, "
-        "requests under way at once.",
+        help="Worker processes of a local cluster (default: one a core, or HAZARD_STORE_WORKERS); workers on Fargate "
+        "(default: as many as have work, between those of HAZARD_STORE_FARGATE_WORKERS); with --cluster none, requests "
+        "under way at once.",
     )(function)
     return click.option(
         "--cluster",
         default="local",
         show_default=True,
         metavar="local|none|tcp://HOST:PORT|fargate",
-        help="Dask workers on this machine, this process without Prefect and Dask, a running Dask scheduler, or AWS.",
+        help="Dask workers on this machine, this process without Prefect and Dask, a running Dask scheduler, or Dask "
+        "workers on AWS Fargate Spot, where the work pool of docs/aws.md runs.",
     )(function)
 
 

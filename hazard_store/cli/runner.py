@@ -38,15 +38,12 @@ def check_cluster(cluster: str) -> None:
     Raises
     ------
     UsageError
-        If the word is unknown, or names a cluster that is not there yet.
+        If the word is unknown.
     """
-    if cluster == "fargate":
+    if cluster not in ("local", "none", "fargate") and not cluster.startswith(("tcp://", "tls://")):
         raise UsageError(
-            "--cluster fargate comes with the AWS deployment and is not available yet: use local, none, or the "
-            "tcp://HOST:PORT of a Dask scheduler"
+            f"unknown cluster {cluster!r}: choose local, none, fargate, or the tcp://HOST:PORT of a Dask scheduler"
         )
-    if cluster not in ("local", "none") and not cluster.startswith(("tcp://", "tls://")):
-        raise UsageError(f"unknown cluster {cluster!r}: choose local, none, or the tcp://HOST:PORT of a Dask scheduler")
 
 
 def load_runner(name: str = STORE) -> Callable[..., Any]:

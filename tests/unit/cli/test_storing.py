@@ -150,14 +150,9 @@ def test_ids_that_would_overwrite_each_other_are_refused(
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("cluster", ["local", "none", "tcp://host:8786", "tls://host:8786"])
+@pytest.mark.parametrize("cluster", ["local", "none", "fargate", "tcp://host:8786", "tls://host:8786"])
 def test_known_clusters(cluster: str) -> None:
     check_cluster(cluster)
-
-
-def test_fargate_is_refused_with_what_there_is(run_cli: RunCli) -> None:
-    error = run_cli("store", "calc.hdf5", "--id", "A", "--cluster", "fargate").error
-    assert "comes with the AWS deployment" in error
 
 
 @pytest.mark.parametrize("value", ["0", "nan", "some"])
