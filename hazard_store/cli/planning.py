@@ -66,7 +66,9 @@ def plan(
     trust_imt_order: bool,
     as_json: bool,
 ) -> None:
-    """Say what storing a calculation takes: items, WCU, price, time, and a cluster on Fargate for it.
+    """Say what storing a calculation takes: items, WCU, price, time.
+
+    For AWS, it also recommends a cluster of workers on Fargate, of the size and number that the deadline asks for.
 
     No database is touched: a sample of the curves is encoded in every layout, and its items are measured.
 

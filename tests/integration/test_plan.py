@@ -68,6 +68,31 @@ def test_the_target_may_be_named(data_dir: Path, run_cli: RunCli) -> None:
     assert "1,000 WCU/s for one hash key" in outcome.out
 
 
+@pytest.mark.parametrize("deadline", [None, "15m", "1s"])
+def test_a_cluster_on_fargate_is_recommended_for_aws(deadline: str | None, data_dir: Path, run_cli: RunCli) -> None:
+    words = ["plan", data_dir / "custom_ids.hdf5", "--target", "aws", *(["--deadline", deadline] if deadline else [])]
+    outcome = run_cli(*words, "--json")
+    assert outcome.code == 0, outcome.err
+    found = outcome.json["plan"]["fargate"]
+    assert found["deadline_seconds"] == {None: None, "15m": 900.0, "1s": 1.0}[deadline]
+    assert list(found["layouts"]) == list(LAYOUTS)
+    for name, cluster in found["layouts"].items():
+        # Five sites are nothing to share out, unless there is no time for anything.
+        assert cluster["workers"] in ((1, 2) if deadline == "1s" else (1,))
+        assert cluster["meets_deadline"] is {None: None, "15m": True, "1s": False}[deadline]
+        assert cluster["usd_wcu"] == outcome.json["plan"]["layouts"][name]["usd"]
+        assert 0 < cluster["usd_fargate_spot"] < cluster["usd_fargate_on_demand"] < 0.01
+    told = run_cli(*words)
+    assert found["rule"] in told.out
+    assert ("The deadline is too short for packed+solution" in told.out) is (deadline == "1s")
+
+
+def test_a_deadline_is_for_a_cluster_on_aws(data_dir: Path, run_cli: RunCli) -> None:
+    words = ["plan", data_dir / "custom_ids.hdf5", "--target", "local"]
+    assert run_cli(*words, "--json").json["plan"]["fargate"] is None
+    assert "add --target aws" in run_cli(*words, "--deadline", "10m").error
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_what_cannot_be_stored_has_no_plan(flags: list[str], data_dir: Path, run_cli: RunCli) -> None:
     outcome = run_cli("plan", data_dir / "preclassical.hdf5", *flags)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from hazard_store.cli.options import example, lat_lon, positive_number
+from hazard_store.cli.options import duration_secs, example, lat_lon, positive_number
 from hazard_store.cli.output import count, duration, note, one_line, put_table
 from hazard_store.cli.reading import texts
 
@@ -76,6 +76,17 @@ def test_what_is_no_place_is_refused(text: str) -> None:
 def test_what_is_no_positive_number_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="above 0"):
         positive_number(text)
+
+
+@pytest.mark.parametrize(("text", "secs"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h5", 7205)])
+def test_durations(text: str, secs: float) -> None:
+    assert duration_secs(text) == secs
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "-5m", "1.5h", "10 m", "m", "30m1h", "soon"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(Exception, match="no duration such as"):
+        duration_secs(text)
 
 
 def test_examples_of_one_and_of_several_calls() -> None:
