@@ -234,7 +234,7 @@ def start_cluster(settings: FargateSettings, variables: Mapping[str, str]) -> Ha
         raise UsageError("a cluster on Fargate is that of a flow run: it has the run's id")
     name = settings.name_of(run.replace("-", ""))
     ecs = EcsTasks(settings)
-    ecs.remove_abandoned()
+    _remove_abandoned(ecs)
     definitions = ecs.register(name, variables)
     cluster = None
     try:
@@ -269,6 +269,14 @@ def remove(ecs: EcsTasks, name: str) -> None:
         ecs.remove(name)
     except ClusterError as exc:
         _logger().warning("the Dask cluster %s ends by itself after %d s without work: %s", name, IDLE_SECS, exc)
+
+
+def _remove_abandoned(ecs: EcsTasks) -> None:
+    try:
+        ecs.remove_abandoned()
+    except ClusterError as exc:
+        # What others left costs nothing, and two runs may be taking it away at once.
+        _logger().warning("task definitions of runs that were killed are left: %s", exc)
 
 
 def _wait_for_a_worker(cluster: HazardCluster) -> None:

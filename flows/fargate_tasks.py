@@ -162,7 +162,12 @@ class EcsTasks:
                 raise
 
     def _is_abandoned(self, family: str) -> bool:
-        described = self._client.describe_task_definition(taskDefinition=family)["taskDefinition"]
+        definitions = self._definitions(family)
+        if not definitions:
+            # Its run has just taken it away.
+            return False
+        # By its ARN, as there may be no active one of the family any more.
+        described = self._client.describe_task_definition(taskDefinition=definitions[-1])["taskDefinition"]
         age_secs = time.time() - described["registeredAt"].timestamp()
         name = family.removeprefix("dask-").rpartition("-")[0]
         return age_secs > ABANDONED_SECS and not self._tasks(name)

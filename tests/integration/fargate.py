@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ class FakeFargate:
         assert container.process is not None
         container.process.kill()
 
+    def stop(self, container: Container, reason: str = "Essential container in task exited") -> None:
+        container.task.stopped_reason = reason
+        container.task.desired_status = container.task.last_status = "STOPPED"
+
     def definitions(self) -> list[str]:
         """The active task definitions of Dask clusters."""
         return [arn for arn in self.backend.list_task_definitions(None) if "/dask-" in arn]
@@ -127,7 +132,7 @@ class FakeFargate:
         self.containers.append(container)
         if container.role in self.broken:
             if self.broken[container.role]:
-                self._stopped(container, self.broken[container.role])
+                self.stop(container, self.broken[container.role])
             return
         # What the image sets, and what the container gets from its task's role.
         image = {"PATH": _PATH, "PREFECT_HOME": str(self._home), "DO_NOT_TRACK": "1", **LOCAL_CREDENTIALS}
@@ -145,13 +150,9 @@ class FakeFargate:
     def _follow(self, one: Container) -> None:
         if one.process is None or one.process.poll() is not None:
             if one.process is not None and one.task.desired_status != "STOPPED":
-                self._stopped(one, "Essential container in task exited")
+                self.stop(one)
         elif one.task.desired_status == "STOPPED":
             one.process.terminate()
-
-    def _stopped(self, container: Container, reason: str) -> None:
-        container.task.stopped_reason = reason
-        container.task.desired_status = container.task.last_status = "STOPPED"
 
 
 @contextmanager
@@ -169,6 +170,8 @@ def fake_fargate(home: Path) -> Iterator[FakeFargate]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(models, "random_private_ip", lambda: next(addresses))
         patched.setattr(BaseResponse, "call_action", call_action)
+        # moto does not note when a definition was registered: not before this.
+        patched.setattr(models.TaskDefinition, "registered_at", datetime.now(UTC), raising=False)
         # Tasks stay RUNNING until they are stopped; moto would let them end after they were looked at.
         state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1_000_000})
         thread.start()
