@@ -43,6 +43,7 @@ aws = fixtures.aws
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Tried to parse AWS..(EC2|SecretsManager|SQS):UserWarning"),
     pytest.mark.timeout(180),
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback interface has 127.0.0.1 alone"),
 ]
 
 CUSTOM = "custom_ids.hdf5"
