@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -134,36 +135,41 @@ def killed_again_and_again(arena: Arena, row: Row, kills: int, **faults: float) 
 
 def local_workers_killed(arena: Arena, row: Row, server: RestartableServer, kills: int) -> None:
     """Workers of a local cluster are killed while they write; the others and their successors go on."""
-    random = arena.random(row.scenario)
     with stage(arena, row, server, n_sites=450) as at:
         command = at.start("--workers", "2")
-        while row.kills < kills and at.wait_for_items(random.randint(400, 900), command):
-            at.done.look()
+
+        def kill(draw: Random) -> bool:
             victims = command.dask_workers()
             if victims:
-                random.choice(victims).kill()
-                row.kills += 1
-        if at.end(command) == EXIT_DONE:
-            at.audit()
-        else:
-            at.finish("--cluster", "none")
+                draw.choice(victims).kill()
+            return bool(victims)
+
+        _kill_workers(at, command, kills, kill)
     check_task_runs(row, server)
 
 
 def remote_workers_killed(arena: Arena, row: Row, server: RestartableServer, kills: int) -> None:
     """Workers of a cluster elsewhere are killed and replaced."""
-    random = arena.random(row.scenario)
     with stage(arena, row, server, n_sites=450) as at, dask_cluster(at.environment) as cluster:
         command = at.start("--cluster", cluster.address)
-        while row.kills < kills and at.wait_for_items(random.randint(400, 900), command):
-            at.done.look()
-            cluster.replace_worker(random.randrange(2))
-            row.kills += 1
-        if at.end(command) == EXIT_DONE:
-            at.audit()
-        else:
-            at.finish("--cluster", "none")
+
+        def kill(draw: Random) -> bool:
+            cluster.replace_worker(draw.randrange(2))
+            return True
+
+        _kill_workers(at, command, kills, kill)
     check_task_runs(row, server)
+
+
+def _kill_workers(at: Stage, command: Command, kills: int, kill: Callable[[Random], bool]) -> None:
+    draw = at.arena.random(at.row.scenario)
+    while at.row.kills < kills and at.wait_for_items(draw.randint(400, 900), command):
+        at.done.look()
+        at.row.kills += kill(draw)
+    if at.end(command) == EXIT_DONE:
+        at.audit()
+    else:
+        at.finish("--cluster", "none")
 
 
 def scheduler_killed(arena: Arena, row: Row, server: RestartableServer) -> None:
