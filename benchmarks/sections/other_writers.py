@@ -30,7 +30,7 @@ TITLE = "Against what else one would use"
 
 BASELINE = "pynamodb `batch_write`"
 CURVES = 360
-FLOW_SITES = {"list": 300, "packed": 3_000}
+FLOW_SITES = {"list": 150, "packed": 3_000}
 
 
 def measure(options: Options) -> dict[str, Any]:
