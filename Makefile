@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "error: Python cannot make virtual environments; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check "$(SETUPTOOLS)"
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --no-build-isolation \
-		--constraint constraints.txt --editable '.[prefect,local,dev]'
+		--constraint constraints.txt --editable '.[prefect,aws,local,dev]'
 	@touch $(INSTALLED)
 
 test: install ## run all tests, after all the set-up that they need (PYTEST_ARGS=... for pytest)

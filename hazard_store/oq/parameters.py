@@ -41,8 +41,8 @@ def read_parameters(reader: Reader) -> dict[str, Any]:
         raise reader.damaged(path, exc) from exc
     if isinstance(parameters, dict) and not _is_encodable(parameters):
         raise NotStorableError(f"{path} holds half of a character; copy the datastore again", source=reader.source)
-    if not isinstance(parameters, dict):
-        raise NotStorableError(f"{path} holds no mapping of parameters; copy the datastore again", source=reader.source)
+    if not isinstance(parameters, dict) or not parameters:
+        raise NotStorableError(f"{path} holds no parameters; copy the datastore again", source=reader.source)
     return parameters
 
 

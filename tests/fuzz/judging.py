@@ -34,10 +34,11 @@ _IN_OPEN = 0x20
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a mutation; the text is the refusal, or what is wrong."""
+    """What came of a mutation; the text is the refusal, or what is wrong, which may be the memory that it took."""
 
     outcome: Outcome
     text: str = ""
+    of_memory: bool = False
 
 
 class OpensOf:
@@ -71,9 +72,8 @@ def judge(mutation: Mutation, outside: Outside, opens: OpensOf, limits: Limits) 
         verdict = Verdict("defect", f"{type(exc).__name__}: {_first_line(exc)} in {_innermost(exc)}")
         told = None
     if limits.growth_bytes > limits.max_growth_bytes:
-        return Verdict(
-            "defect", f"{limits.growth_bytes >> 20} MB of memory ({verdict.text if told is None else 'read'})"
-        )
+        said = verdict.text if told is None else "read"
+        return Verdict("defect", f"{limits.growth_bytes >> 20} MB of memory ({said})", of_memory=True)
     if opens.happened():
         return Verdict("defect", "a file outside was opened")
     if outside.mark.exists():
@@ -177,7 +177,7 @@ def _independently(path: Path) -> dict[str, Any]:
             codes = [bytes(x).rstrip(b"\0").decode() for x in file["sitecol/custom_site_id"][()]]
         else:
             codes = [f"[{y:.3f}~{x:.3f}]".replace("-0.000", "0.000") for x, y in zip(lon, lat, strict=True)]
-        job = json.loads(np.asarray(file["oqparam"][()]).tobytes())
+        job = json.loads(np.asarray(file["oqparam"][()]).tobytes().decode(errors="replace"))
         curves = {
             part: file[name] for part, name in zip(("stats", "realisations"), CURVES, strict=True) if name in file
         }

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hazard_store.errors import NotADatastoreError
+from hazard_store.errors import SourceError
 from hazard_store.oq.trial import require_readable
 from hazard_store.sources.content import content_of
 from tests.fuzz.judging import OpensOf, Verdict, judge
@@ -96,16 +96,18 @@ class _Worker:
             self._process = self._pipe = None
 
     def judge(self, number: int) -> Verdict:
-        """Judge a mutation; where HDF5 loops or crashes, the trial that stands before every store must refuse it."""
+        """Judge a mutation; where HDF5 loops, crashes or wastes memory, the trial before every store must refuse it."""
         verdict = self._ask(number, MUTATION_SECS)
-        if verdict is not None:
+        if verdict is not None and not verdict.of_memory:
             return verdict
         given = [path for path in (self._folder / "mutation").iterdir() if path.stem == "calc_1"]
         try:
             with closing(content_of(max(given, key=lambda path: path.suffix == ".zip"))) as content:
                 require_readable(content)
-        except NotADatastoreError as exc:
+        except SourceError as exc:
             return Verdict("refused by the trial", str(exc))
+        if verdict is not None:
+            return verdict
         return self._ask(number, READABLE_SECS) or Verdict("defect", "a hang or a crash that the trial did not see")
 
     def _ask(self, number: int, patience_secs: float) -> Verdict | None:

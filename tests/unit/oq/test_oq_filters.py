@@ -59,3 +59,11 @@ def test_a_chunk_that_is_no_deflate_stream_is_refused(tmp_path: Path) -> None:
         file["x"].id.write_direct_chunk((0, 0), b"nonsense")
         with pytest.raises(OSError, match="cannot be unpacked"):
             require_whole_chunks(file["x"])
+
+
+@pytest.mark.parametrize("filters", [{"compression": "gzip"}, {"compression": "gzip", "shuffle": True}])
+def test_a_chunk_stored_without_its_filters_must_have_its_length(tmp_path: Path, filters: dict[str, Any]) -> None:
+    with written(tmp_path / "a.hdf5", **filters) as file:
+        file["x"].id.write_direct_chunk((4, 0), VALUES[:3].tobytes(), filter_mask=0xFFFF_FFFF)
+        with pytest.raises(OSError, match="a chunk of 160 bytes has 120"):
+            require_whole_chunks(file["x"])

@@ -66,7 +66,8 @@ def test_a_table_value_that_is_no_literal_stays_text(build: Build, job: Job) -> 
     [
         (lambda file: None, "oqparam is missing"),
         (lambda file: file.create_dataset("oqparam", data=b"{'not': json"), "oqparam is damaged"),
-        (lambda file: file.create_dataset("oqparam", data=b"[1, 2]"), "no mapping"),
+        (lambda file: file.create_dataset("oqparam", data=b"[1, 2]"), "holds no parameters"),
+        (lambda file: file.create_dataset("oqparam", data=b"{}"), "holds no parameters"),
     ],
 )
 def test_parameters_that_cannot_be_read(write: Callable[[h5py.File], object], reason: str, build: Build) -> None:

@@ -48,7 +48,7 @@ def reader_does(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
                 "from hazard_store.oq import trial\n"
                 f"def read(*args, **options):\n    {statement}\n"
                 "trial.calculation_in = read\n"
-                "trial.main(sys.argv[1:])\n"
+                "sys.exit(trial.main(sys.argv[1:]))\n"
             )
             return run([sys.executable, "-c", program, command[-1]], **options)  # type: ignore[call-overload]
 
@@ -90,6 +90,26 @@ def test_a_defect_in_the_trial_is_told_by_its_last_line(
     reader_does("raise MemoryError('too much')")
     with pytest.raises(NotADatastoreError, match="MemoryError: too much"):
         require_readable(sound_hdf5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what a program had in memory")
+def test_what_takes_memory_beyond_its_size_is_refused(
+    sound_hdf5: Path, reader_does: Callable[[str], list[str]]
+) -> None:
+    reader_does(
+        "hog = bytearray(b'x') * (700 << 20)\n"
+        "    from hazard_store.oq.calculation import calculation_in\n"
+        "    return calculation_in(*args, **options)"
+    )
+    with pytest.raises(NotADatastoreError, match=r"it takes [\d,]+ MB of memory to open"):
+        require_readable(sound_hdf5)
+
+
+def test_what_the_trial_refuses_is_not_opened_here(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = build(edit=lambda file: file.__delitem__("sitecol") or file.attrs.__delitem__("engine_version"))
+    monkeypatch.setattr(trial, "calculation_in", lambda *args, **options: pytest.fail("it was opened"))
+    with pytest.raises(NotADatastoreError, match="engine_version"):
+        trial.open_tried(empty)
 
 
 def test_a_disk_that_does_not_answer_is_waited_for_so_long(
