@@ -190,8 +190,9 @@ def _independently(path: Path) -> dict[str, Any]:
         imts = next((names["imt"] for names in told.values() if isinstance(names.get("imt"), list)), None)
         if imts is None:
             imts = sorted(job["hazard_imtls"], key=lambda imt: (float(imt[3:-1]) if "(" in imt else 0.0, imt))
-        by_job = [*(["mean"] if job.get("mean", True) else []), *(f"quantile-{q}" for q in job.get("quantiles", []))]
-        stats = told.get("stats", {}).get("stat") or by_job if "stats" in curves else []
+        stats = told.get("stats", {}).get("stat") if "stats" in curves else []
+        if stats is None:
+            stats = [*(["mean"] if job.get("mean", True) else []), *(f"quantile-{q}" for q in job.get("quantiles", []))]
         imtls = {imt: np.array(job["hazard_imtls"][imt], np.float64) for imt in imts if job["hazard_imtls"].get(imt)}
         slots = [imts.index(imt) for imt in imtls]
         values = {part: array[()][:, :, slots] for part, array in curves.items()}
