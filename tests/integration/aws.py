@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -77,6 +78,8 @@ def aws() -> Iterator[Aws]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        # All servers of a process share one account, in which another module may have left its stacks.
+        urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()
         with pytest.MonkeyPatch.context() as environment:
             for name in [name for name in os.environ if name.startswith("AWS_")]:
                 environment.delenv(name)
