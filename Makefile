@@ -33,6 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check "$(SETUPTOOLS)"
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --no-build-isolation \
 		--constraint constraints.txt --editable '.[prefect,aws,local,dev]'
+	@$(RUN) -c 'from hazard_store.layouts.packed import compile_codec; compile_codec()'
 	@touch $(INSTALLED)
 
 test: install ## run all tests, after all the set-up that they need (PYTEST_ARGS=... for pytest)

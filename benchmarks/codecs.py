@@ -19,7 +19,7 @@ import numpy.typing as npt
 import zstandard
 
 from hazard_store.layouts.bitcode import CODE_LENGTHS, END, MAX_CODE_BITS, N_CONTEXTS
-from hazard_store.layouts.packed import coded_symbols, payloads_to_poes, poes_to_payloads
+from hazard_store.layouts.packed import payloads_to_poes, poes_to_payloads, symbol_counts
 from hazard_store.names import CURVE_PARTS
 from hazard_store.oq import open_calculation
 
@@ -28,8 +28,8 @@ Words = npt.NDArray[np.uint32]
 Levels = npt.NDArray[np.float64]
 
 # Keys and attribute names of an item of `packed+solution`, with an id of 20 letters and a code such as
-# [-41.500~175.250]: haz_sol_id, loc_agg_rk, poes, and their values but for the payload.
-ITEM_OVERHEAD_BYTES = 67
+# [-41.500~175.250]: pk, sk, poes, and their values but for the payload.
+ITEM_OVERHEAD_BYTES = 51
 MAX_CURVES = 1_200
 
 
@@ -129,8 +129,7 @@ def fit(files: list[str]) -> None:
     counts = np.zeros((N_CONTEXTS, END + 1))
     for file in files:
         for curves in read(file):
-            contexts, symbols = coded_symbols(curves.poes, curves.levels)
-            np.add.at(counts, (contexts, symbols), 400 / len(curves.poes))
+            counts += symbol_counts(curves.poes, curves.levels) * (400 / len(curves.poes))
     classes = np.arange(END)
     for context, row in enumerate(counts):
         smooth = np.convolve(row[:END], [0.01, 0.03, 1, 0.03, 0.01], "same")

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
-import pandas as pd
 import zstandard
 
 from hazard_store.errors import CorruptItemError, NotStoredError
@@ -321,6 +320,9 @@ def v2_number(number: float) -> str:
 
 
 def _frame_text(columns: dict[str, list[Any]] | None) -> str | None:
+    # 60 MB and 0.3 s, which workers do not have to take: only the end of a store of V2 tables comes here.
+    import pandas as pd
+
     return None if columns is None else pd.DataFrame(columns).to_json()
 
 

@@ -61,7 +61,7 @@ class StoredCurves:
     @property
     def key_names(self) -> Key:
         """Names of the table's hash and range key."""
-        return self.layout.partition.hash_attribute, self.layout.partition.range_attribute(self.part)
+        return self.layout.key_names(self.part)
 
     def key(self, place: Place, kind: str) -> Key:
         """Hash and range key of one curve."""

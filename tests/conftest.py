@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hazard_store.layouts.packed import compile_codec
+
 FOREIGN_SETTINGS = (
     "HAZARD_STORE_ENDPOINT",
     "HAZARD_STORE_STAGE",
@@ -26,7 +28,11 @@ FOREIGN_PREFIXES = ("NZSHM22_HAZARD_STORE_", "AWS_ENDPOINT_URL", "AWS_CONTAINER_
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C be tested where the tests themselves run in the background, and so ignore it: children would too."""
+    """Compile the codec first, lest it count as the time of a test; and let Ctrl-C be tested.
+
+    Where the tests themselves run in the background they ignore Ctrl-C, and so would their children.
+    """
+    compile_codec()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -38,6 +38,9 @@ class Encoding(Protocol):
     def name(self) -> str:
         """The word on the command line."""
 
+    def key_names(self, partition: Partition, part: CurvePart) -> tuple[str, str]:
+        """Names of hash and range key."""
+
     def encode(self, block: CurveBlock, partition: Partition) -> Iterator[EncodedItem]:
         """Encode a block's items, site by site, in the order of its kinds."""
 
@@ -89,6 +92,10 @@ class Layout:
     def is_by_bin(self) -> bool:
         """Whether hash keys are bins, under which other calculations' items stand as well."""
         return self.partition.hash_attribute != "haz_sol_id"
+
+    def key_names(self, part: CurvePart) -> tuple[str, str]:
+        """Names of hash and range key in the part's table."""
+        return self.encoding.key_names(self.partition, part)
 
     def table_base(self, part: CurvePart) -> str:
         """Name of the part's table without the stage."""

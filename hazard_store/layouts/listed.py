@@ -13,6 +13,7 @@ import orjson
 from hazard_store.errors import CorruptItemError
 from hazard_store.layouts.items import CurveBlock, EncodedItem
 from hazard_store.layouts.partition import KIND_ATTRIBUTE, Partition, block_keys
+from hazard_store.names import CurvePart
 
 # The version that pynamodb's VersionAttribute gives an item written for the first time.
 ITEM_VERSION = 1
@@ -38,6 +39,10 @@ class ListEncoding:
 
     name: str = "list"
 
+    def key_names(self, partition: Partition, part: CurvePart) -> tuple[str, str]:
+        """What the V2 tables call them, and tables by location likewise."""
+        return partition.hash_attribute, partition.range_attribute(part)
+
     def encode(self, block: CurveBlock, partition: Partition) -> Iterator[EncodedItem]:
         """Encode a block's items, site by site."""
         heads = _imt_heads(block.imts, block.levels)
@@ -47,7 +52,7 @@ class ListEncoding:
         if partition.hash_attribute == "haz_sol_id":
             solution = b""
         tail = b',"created":{"N":"%d"},"version":{"N":"%d"}}}}' % (block.created, ITEM_VERSION)
-        keys = block_keys(block, partition)
+        keys = block_keys(block, partition, self.key_names(partition, block.part))
         for code, lat, lon, curves in zip(block.codes, block.lat.tolist(), block.lon.tolist(), block.poes, strict=True):
             place = b',%b"loc":{"S":%b},"lat":{"N":"%b"},"lon":{"N":"%b"},"%b":{"S":' % (
                 solution,

@@ -24,10 +24,10 @@ class Partition(Protocol):
 
     @property
     def hash_attribute(self) -> str:
-        """Name of the hash key."""
+        """Name of the hash key in tables of `list` items."""
 
     def range_attribute(self, part: CurvePart) -> str:
-        """Name of the range key."""
+        """Name of the range key in tables of `list` items."""
 
     def hash_key(self, haz_sol_id: str, lat: float, lon: float) -> str:
         """Hash key of every curve of a site."""
@@ -76,8 +76,13 @@ class LocationPartition:
         return f"{code}:{haz_sol_id}:"
 
 
-def block_keys(block: CurveBlock, partition: Partition) -> Iterator[tuple[str, str, bytes]]:
+def block_keys(block: CurveBlock, partition: Partition, key_names: tuple[str, str]) -> Iterator[tuple[str, str, bytes]]:
     """Give the keys of a block's items, site by site.
+
+    Parameters
+    ----------
+    key_names : tuple of str
+        Names of hash and range key.
 
     Yields
     ------
@@ -86,7 +91,7 @@ def block_keys(block: CurveBlock, partition: Partition) -> Iterator[tuple[str, s
         The item's ready JSON up to and with its two keys: ``{"PutRequest":{"Item":{"...":{"S":"..."},...``, no comma
         after it.
     """
-    hash_name, range_name = partition.hash_attribute.encode(), partition.range_attribute(block.part).encode()
+    hash_name, range_name = (name.encode() for name in key_names)
     for code, lat, lon in zip(block.codes, block.lat.tolist(), block.lon.tolist(), strict=True):
         hash_key = partition.hash_key(block.haz_sol_id, lat, lon)
         prefix = partition.range_prefix(block.haz_sol_id, code)

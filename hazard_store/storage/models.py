@@ -131,44 +131,35 @@ class ListRlzsByLocation(_ListCurve):
     rlz = UnicodeAttribute()
 
 
-class PackedStats(StoreModel):
+class _PackedCurve(StoreModel):
+    # Short names, for they count as bytes of every item.
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    poes = BinaryAttribute(legacy_encoding=False)
+
+
+class PackedStats(_PackedCurve):
     """`packed` + `solution`, statistics."""
 
     table_base = "HazardStorePackedStats"
 
-    haz_sol_id = UnicodeAttribute(hash_key=True)
-    loc_agg_rk = UnicodeAttribute(range_key=True)
-    poes = BinaryAttribute(legacy_encoding=False)
 
-
-class PackedRlzs(StoreModel):
+class PackedRlzs(_PackedCurve):
     """`packed` + `solution`, realisations."""
 
     table_base = "HazardStorePackedRlzs"
 
-    haz_sol_id = UnicodeAttribute(hash_key=True)
-    loc_rlz_rk = UnicodeAttribute(range_key=True)
-    poes = BinaryAttribute(legacy_encoding=False)
 
-
-class PackedStatsByLocation(StoreModel):
+class PackedStatsByLocation(_PackedCurve):
     """`packed` + `location`, statistics."""
 
     table_base = "HazardStorePackedStatsByLocation"
 
-    location_bin = UnicodeAttribute(hash_key=True)
-    loc_sol_agg_rk = UnicodeAttribute(range_key=True)
-    poes = BinaryAttribute(legacy_encoding=False)
 
-
-class PackedRlzsByLocation(StoreModel):
+class PackedRlzsByLocation(_PackedCurve):
     """`packed` + `location`, realisations."""
 
     table_base = "HazardStorePackedRlzsByLocation"
-
-    location_bin = UnicodeAttribute(hash_key=True)
-    loc_sol_rlz_rk = UnicodeAttribute(range_key=True)
-    poes = BinaryAttribute(legacy_encoding=False)
 
 
 class CalculationMeta(StoreModel):

@@ -145,7 +145,7 @@ def send(items: list[EncodedItem], settings: Settings, layout_name: str = "packe
 
 def stored_items(settings: Settings, haz_sol_id: str) -> dict[str, str]:
     items = bind(PackedStats, settings).query(haz_sol_id)
-    return {item.loc_agg_rk: base64.b64encode(item.poes).decode() for item in items}
+    return {item.sk: base64.b64encode(item.poes).decode() for item in items}
 
 
 def assert_all_stored(items: list[EncodedItem], tables: Settings) -> None:
@@ -173,7 +173,7 @@ def test_every_type_costs_what_the_database_says(store: LimitedDynamoDb, behind:
         {"L": [{"N": "1"}, {"M": {"imt": {"S": "PGA"}, "vals": {"L": [{"N": "0.1"}, {"N": "1e-7"}]}}}]},
     ]
     for value in values:
-        key = {"haz_sol_id": {"S": "A"}, "loc_agg_rk": {"S": f"{next(_numbers):06d}"}}
+        key = {"pk": {"S": "A"}, "sk": {"S": f"{next(_numbers):06d}"}}
         padding = WCU_BYTES - item_size(key | {"v": json_form(value), "pad": {"S": ""}})
         # The last byte of one write unit and the first of the next: so the size is right to the byte.
         for extra in (0, 1):

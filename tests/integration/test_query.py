@@ -164,10 +164,10 @@ def test_an_incomplete_calculation_says_so_and_a_lost_item_is_no_silence(
     layout: Layout, tables: Settings, data_dir: Path
 ) -> None:
     store(data_dir / "custom_ids.hdf5", layout, tables)
-    partition = layout.partition
+    partition, (hash_name, range_name) = layout.partition, layout.key_names("stats")
     key = {
-        partition.hash_attribute: {"S": partition.hash_key("CALC-1", -41.29, 174.78)},
-        partition.range_attribute("stats"): {"S": partition.range_prefix("CALC-1", "WLG") + "mean"},
+        hash_name: {"S": partition.hash_key("CALC-1", -41.29, 174.78)},
+        range_name: {"S": partition.range_prefix("CALC-1", "WLG") + "mean"},
     }
     connect(tables).client.delete_item(TableName=table_name(layout.table_base("stats"), tables), Key=key)
     with pytest.raises(CorruptItemError, match=r"WLG:.*mean.*1 missing"):

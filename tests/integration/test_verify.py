@@ -86,10 +86,10 @@ def test_a_tampered_file_is_not_what_was_stored(
 
 def key(layout: Layout, part: Any, code: str, kind: str) -> dict[str, Any]:
     places = {"WLG": (-41.29, 174.78), "MRO": (-40.95, 175.66), "GONE": (-41.3, 174.8)}
-    partition = layout.partition
+    partition, (hash_name, range_name) = layout.partition, layout.key_names(part)
     return {
-        partition.hash_attribute: {"S": partition.hash_key("CALC-1", *places[code])},
-        partition.range_attribute(part): {"S": partition.range_prefix("CALC-1", code) + kind},
+        hash_name: {"S": partition.hash_key("CALC-1", *places[code])},
+        range_name: {"S": partition.range_prefix("CALC-1", code) + kind},
     }
 
 

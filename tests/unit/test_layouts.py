@@ -90,15 +90,16 @@ def test_location_keys_hold_bin_site_and_solution() -> None:
     for name in ("packed+location", "list+location"):
         (item,) = LAYOUTS[name].encoding.encode(block, LAYOUTS[name].partition)
         assert (item.hash_key, item.range_key) == ("-41.0~175.0", "[-41.000~174.800]:T3BlbnF1YWtlOjEwMA==:00000")
-        assert attributes(item)["location_bin"] == {"S": item.hash_key}
-        assert attributes(item)["loc_sol_agg_rk"] == {"S": item.range_key}
+        hash_name, range_name = LAYOUTS[name].key_names("stats")
+        assert attributes(item)[hash_name] == {"S": item.hash_key}
+        assert attributes(item)[range_name] == {"S": item.range_key}
 
 
 def test_a_site_code_with_quotes_stays_one_json_string() -> None:
     code = 'a"b\\c'
     for layout in LAYOUTS.values():
         (item,) = layout.encoding.encode(block_of(np.zeros((1, 1, 1, 2), np.float32), codes=[code]), layout.partition)
-        assert attributes(item)[layout.partition.range_attribute("stats")]["S"] == item.range_key
+        assert attributes(item)[layout.key_names("stats")[1]]["S"] == item.range_key
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_everything_of_a_calculation_is_found_among_others_and_nothing_else(
 ) -> None:
     layout = LAYOUTS["packed+location"]
     table = table_name(layout.table_base("stats"), SETTINGS)
-    names = ("location_bin", "loc_sol_agg_rk")
+    names = layout.key_names("stats")
     database = FakeDynamoDb(page=page)
     bin_name = layout.partition.hash_key("ID", -41.5, 175.0)
     database.tables[table] = {

@@ -168,7 +168,7 @@ def test_an_item_in_the_wrong_bin_is_one_too_many() -> None:
     _, range_key = key = store.key("WLG", 0)
     row = store.rows.pop(key)
     akl = store.key("AKL", 0)[0]
-    store.rows[akl, range_key] = {**row, "location_bin": {"S": akl}}
+    store.rows[akl, range_key] = {**row, "pk": {"S": akl}}
     assert counts(store.compare()) == (1, 1, 0)
 
 
