@@ -52,14 +52,14 @@ _mapped = _compiled(prediction.mapped)
 
 
 @_compiled
-def _expect(logs: Ints, level: Int, weights: Ints) -> Int:
+def _expect(logs: Ints, level: Int, weights: Ints, n_weights: Int) -> Int:
     """Extrapolate the logarithm of a value from those before it in its row, which starts after `MAX_ORDER` zeros."""
     if level == 0:
         return 0
     place = level + MAX_ORDER
     before = logs[place - 1]
     total = 0
-    for j in range(weights.shape[1]):
+    for j in range(n_weights):
         total += weights[level, j] * (logs[place - 2 - j] - before)
     return before + (total >> prediction.WEIGHT_BITS)
 
@@ -84,16 +84,16 @@ def _context(left: Int, above: Int, right: Int) -> Int:
 @_compiled
 def _bit_length(magnitude: Int) -> Int:
     n_bits = 0
-    if magnitude >= 1 << 16:
-        n_bits, magnitude = 16, magnitude >> 16
-    while magnitude:
-        n_bits += 1
-        magnitude >>= 1
-    return n_bits
+    # Errors of damaged curves may have more than 32 bits.
+    for half in (32, 16, 8, 4, 2, 1):
+        if magnitude >> half:
+            n_bits += half
+            magnitude >>= half
+    return n_bits + magnitude
 
 
 @_compiled
-def _order_of(bits: Words, logs: Ints, weights: Ints, n_weights: Ints) -> Int:
+def _order_of(bits: Words, logs: Ints, weights: Ints, rows: Ints, n_weights: Ints) -> Int:
     """Find which of the orders predicts a curve best, judged by the two IMTs in the middle."""
     n_imts, n_levels = bits.shape
     last = n_imts // 2
@@ -105,8 +105,8 @@ def _order_of(bits: Words, logs: Ints, weights: Ints, n_weights: Ints) -> Int:
             for imt in range(max(0, last - 1), last + 1):
                 error = 0
                 if bits[imt, level]:
-                    row_weights = weights[order, imt, :, : n_weights[order]]
-                    error = logs[imt, level + MAX_ORDER] - _expect(logs[imt], level, row_weights)
+                    expected = _expect(logs[imt], level, weights[order, rows[imt]], n_weights[order])
+                    error = logs[imt, level + MAX_ORDER] - expected
                 miss = error - miss
             cost += _bit_length(abs(miss))
         if least < 0 or cost < least:
@@ -116,7 +116,15 @@ def _order_of(bits: Words, logs: Ints, weights: Ints, n_weights: Ints) -> Int:
 
 @_compiled
 def _symbols(
-    bits: Words, logs: Ints, weights: Ints, exp_table: Ints, contexts: Ints, symbols: Ints, residuals: Ints
+    bits: Words,
+    logs: Ints,
+    weights: Ints,
+    rows: Ints,
+    n_weights: Int,
+    exp_table: Ints,
+    contexts: Bytes,
+    symbols: Bytes,
+    residuals: Ints,
 ) -> Int:
     """Find what is written of one curve; gives how many symbols there are.
 
@@ -124,7 +132,11 @@ def _symbols(
     ----------
     bits : ndarray, shape (n_imts, n_levels)
     logs : ndarray, shape (n_imts, MAX_ORDER + n_levels)
-    weights : ndarray, shape (n_imts, n_levels, order - 1)
+    weights : ndarray, shape (n_rows, n_levels, MAX_ORDER - 1)
+    rows : ndarray, shape (n_imts,)
+        Which row of weights each IMT has.
+    n_weights : int
+        How many of the weights are used.
     contexts, symbols, residuals : ndarray, shape (n_imts * (n_levels + 1),)
         Filled in.
     """
@@ -141,7 +153,7 @@ def _symbols(
         bits_before = np.int64(bits[imt - 1, 0]) if imt else 0
         for level in range(length):
             contexts[n] = _context(left, above[level], above[level + 1])
-            expected = _expect(logs[imt], level, weights[imt])
+            expected = _expect(logs[imt], level, weights[rows[imt]], n_weights)
             guess = _guess(expected + errors[level], log_before, bits_before, exp_table)
             bits_before, log_before = np.int64(bits[imt, level]), logs[imt, level + MAX_ORDER]
             errors[level] = log_before - expected if bits_before else 0
@@ -161,14 +173,14 @@ def _symbols(
 
 
 @_compiled
-def _write(contexts: Ints, symbols: Ints, residuals: Ints, codes: Ints, lengths: Ints, out: Bytes, place: Int) -> Int:
+def _write(contexts: Bytes, symbols: Bytes, residuals: Ints, codes: Ints, lengths: Ints, out: Bytes, place: Int) -> Int:
     """Write symbols and residuals as bits, the highest of each byte first, from a place on; gives where they end."""
     pending: Int = 0
     n_pending: Int = 0
     for n in range(len(symbols)):
-        symbol = symbols[n]
-        pending = pending << lengths[contexts[n], symbol] | codes[contexts[n], symbol]
-        n_pending += lengths[contexts[n], symbol]
+        context, symbol = np.int64(contexts[n]), np.int64(symbols[n])
+        pending = pending << lengths[context, symbol] | codes[context, symbol]
+        n_pending += lengths[context, symbol]
         if symbol != END:
             # Negative residuals lose one, so that their bits are those below half of the class.
             tail = residuals[n] - (residuals[n] < 0)
@@ -202,6 +214,7 @@ def encode_curves(
     bits: Words,
     heads: Ints,
     weights: Ints,
+    rows: Ints,
     n_weights: Ints,
     check_modulus: Int,
     tables: tuple[Ints, Ints],
@@ -215,7 +228,9 @@ def encode_curves(
     bits : ndarray, shape (n_curves, n_imts, n_levels)
     heads : ndarray, shape (n_orders,)
         The first byte of payloads of each order.
-    weights : ndarray, shape (n_orders, n_imts, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (n_orders, n_rows, n_levels, MAX_ORDER - 1)
+    rows : ndarray, shape (n_imts,)
+        Which row of weights each IMT has: most have the same levels, and few weights stay in the processor's cache.
     n_weights : ndarray, shape (n_orders,)
         How many of the weights each order uses.
     tables : tuple
@@ -228,15 +243,14 @@ def encode_curves(
     n_curves, n_imts, n_levels = bits.shape
     log_table, exp_table = tables
     logs = np.zeros((n_imts, MAX_ORDER + n_levels), np.int64)
-    contexts = np.empty(n_imts * (n_levels + 1), np.int64)
-    symbols, residuals = np.empty_like(contexts), np.empty_like(contexts)
+    contexts = np.empty(n_imts * (n_levels + 1), np.uint8)
+    symbols, residuals = np.empty_like(contexts), np.empty(contexts.shape, np.int64)
     ends = np.empty(n_curves, np.int64)
     place = 0
     for curve in range(n_curves):
         total = _logs_of(bits[curve], log_table, logs)
-        order = _order_of(bits[curve], logs, weights, n_weights)
-        order_weights = weights[order, :, :, : n_weights[order]]
-        n = _symbols(bits[curve], logs, order_weights, exp_table, contexts, symbols, residuals)
+        order = _order_of(bits[curve], logs, weights, rows, n_weights)
+        n = _symbols(bits[curve], logs, weights[order], rows, n_weights[order], exp_table, contexts, symbols, residuals)
         out[place] = heads[order]
         out[place + 1] = total % check_modulus
         place = _write(contexts[:n], symbols[:n], residuals[:n], codes[0], codes[1], out, place + 2)
@@ -245,17 +259,18 @@ def encode_curves(
 
 
 @_compiled
-def count_symbols(bits: Words, weights: Ints, n_weights: Ints, tables: tuple[Ints, Ints], counts: Ints) -> None:
+def count_symbols(
+    bits: Words, weights: Ints, rows: Ints, n_weights: Ints, tables: tuple[Ints, Ints], counts: Ints
+) -> None:
     """Count the symbols of some curves by context, for fitting code lengths; as ``encode_curves``."""
     _, n_imts, n_levels = bits.shape
     logs = np.zeros((n_imts, MAX_ORDER + n_levels), np.int64)
-    contexts = np.empty(n_imts * (n_levels + 1), np.int64)
-    symbols, residuals = np.empty_like(contexts), np.empty_like(contexts)
+    contexts = np.empty(n_imts * (n_levels + 1), np.uint8)
+    symbols, residuals = np.empty_like(contexts), np.empty(contexts.shape, np.int64)
     for curve in range(len(bits)):
         _logs_of(bits[curve], tables[0], logs)
-        order = _order_of(bits[curve], logs, weights, n_weights)
-        order_weights = weights[order, :, :, : n_weights[order]]
-        n = _symbols(bits[curve], logs, order_weights, tables[1], contexts, symbols, residuals)
+        order = _order_of(bits[curve], logs, weights, rows, n_weights)
+        n = _symbols(bits[curve], logs, weights[order], rows, n_weights[order], tables[1], contexts, symbols, residuals)
         for k in range(n):
             counts[contexts[k], symbols[k]] += 1
 
@@ -272,7 +287,15 @@ def _peek(data: Bytes, position: Int, n_bits: Int) -> Int:
 
 @_compiled
 def _decode_curve(
-    data: Bytes, position: Int, end: Int, weights: Ints, tables: tuple[Ints, Ints], decoder: Ints, bits: Words
+    data: Bytes,
+    position: Int,
+    end: Int,
+    weights: Ints,
+    rows: Ints,
+    n_weights: Int,
+    tables: tuple[Ints, Ints],
+    decoder: Ints,
+    bits: Words,
 ) -> Int:
     """Read one curve from a bit position on, and give the position behind it; larger than `end` if it is damaged."""
     n_imts, n_levels = bits.shape
@@ -299,7 +322,7 @@ def _decode_curve(
             position += symbol
             # A class's upper half is its positive residuals as they are; the lower half stands for the negative ones.
             residual = tail if 2 * tail >= 1 << symbol else tail - (1 << symbol) + 1
-            expected = _expect(logs, level, weights[imt])
+            expected = _expect(logs, level, weights[rows[imt]], n_weights)
             guess = _guess(expected + errors[level], log_before, bits_before, exp_table)
             bits_before = (guess + residual) & 0xFFFF_FFFF
             log_before = _mapped(bits_before, log_table)
@@ -321,6 +344,7 @@ def decode_curves(
     data: Bytes,
     ends: Ints,
     weights: Ints,
+    rows: Ints,
     check_modulus: Int,
     tables: tuple[Ints, Ints],
     decoder: Ints,
@@ -334,8 +358,10 @@ def decode_curves(
         With eight bytes more than the payloads have.
     ends : ndarray, shape (n_curves,)
         Where each payload ends.
-    weights : ndarray, shape (MAX_ORDER, n_imts, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (MAX_ORDER, n_rows, n_levels, MAX_ORDER - 1)
         By order less one; those of orders that no payload has are not looked at.
+    rows : ndarray, shape (n_imts,)
+        Which row of weights each IMT has.
     decoder : ndarray, shape (n_contexts, 2**MAX_CODE_BITS)
         Symbol << 4 | length of its code, by the bits that it starts with.
     bits : ndarray, shape (n_curves, n_imts, n_levels)
@@ -347,7 +373,7 @@ def decode_curves(
         order = data[start] & 15
         end = 8 * ends[curve]
         position = _decode_curve(
-            data, 8 * (start + 2), end, weights[order - 1, :, :, : order - 1], tables, decoder, bits[curve]
+            data, 8 * (start + 2), end, weights[order - 1], rows, order - 1, tables, decoder, bits[curve]
         )
         if not 0 <= end - position < 8:
             faults[curve] = ENDS_ELSEWHERE

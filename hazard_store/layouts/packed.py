@@ -66,12 +66,12 @@ def poes_to_payloads(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float
     from hazard_store.layouts import kernels
 
     bits = poes.view(np.uint32)
-    weights = _weights_of_orders(levels, ORDERS)
+    weights, rows = _weights_of_orders(levels, ORDERS)
     n_imts, n_levels = levels.shape
     out = np.empty(_CURVES_AT_ONCE * (2 + (n_imts * (n_levels + 1) * _MAX_BITS + 7) // 8), np.uint8)
     for first in range(0, len(bits), _CURVES_AT_ONCE):
         some = bits[first : first + _CURVES_AT_ONCE]
-        ends = kernels.encode_curves(some, _HEADS, weights, _N_WEIGHTS, CHECK_MODULUS, _TABLES, ENCODER, out)
+        ends = kernels.encode_curves(some, _HEADS, weights, rows, _N_WEIGHTS, CHECK_MODULUS, _TABLES, ENCODER, out)
         written = out[: ends[-1]].tobytes()
         for start, end in pairwise([0, *ends.tolist()]):
             yield written[start:end]
@@ -108,9 +108,9 @@ def payloads_to_poes(
     # A damaged payload is read some bytes beyond its end before that shows.
     data = np.frombuffer(b"".join(some) + bytes(8), np.uint8)
     ends = np.cumsum([len(payload) for payload in some])
-    weights = _weights_of_orders(levels, range(1, MAX_ORDER + 1), needed={payload[0] & 15 for payload in some})
+    weights, rows = _weights_of_orders(levels, range(1, MAX_ORDER + 1), needed={payload[0] & 15 for payload in some})
     bits = np.empty((len(some), *levels.shape), np.uint32)
-    faults = kernels.decode_curves(data, ends, weights, CHECK_MODULUS, _TABLES, DECODER, bits)
+    faults = kernels.decode_curves(data, ends, weights, rows, CHECK_MODULUS, _TABLES, DECODER, bits)
     for number, payload, curve, fault in zip(readable, some, bits, faults.tolist(), strict=True):
         if fault:
             n_imts, n_levels = levels.shape
@@ -126,7 +126,7 @@ def symbol_counts(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]
     from hazard_store.layouts import kernels
 
     counts = np.zeros((N_CONTEXTS, END + 1), np.int64)
-    kernels.count_symbols(poes.view(np.uint32), _weights_of_orders(levels, ORDERS), _N_WEIGHTS, _TABLES, counts)
+    kernels.count_symbols(poes.view(np.uint32), *_weights_of_orders(levels, ORDERS), _N_WEIGHTS, _TABLES, counts)
     return counts
 
 
@@ -138,13 +138,21 @@ def compile_codec() -> None:
 
 def _weights_of_orders(
     levels: npt.NDArray[np.float64], orders: Sequence[int], needed: Collection[int] = ORDERS
-) -> npt.NDArray[np.int64]:
-    """Put the weights of some orders into one array, shape (n_orders, n_imts, n_levels, MAX_ORDER - 1)."""
-    weights = np.zeros((len(orders), *levels.shape, MAX_ORDER - 1), np.int64)
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """Put the weights of some orders into one array.
+
+    Returns
+    -------
+    weights : ndarray, shape (n_orders, n_rows, n_levels, MAX_ORDER - 1)
+    rows : ndarray, shape (n_imts,)
+        Which row each IMT has: one stands for all with the same levels.
+    """
+    different, rows = np.unique(levels, axis=0, return_inverse=True)
+    weights = np.zeros((len(orders), *different.shape, MAX_ORDER - 1), np.int64)
     for place, order in enumerate(orders):
         if order in needed:
-            weights[place, :, :, : order - 1] = weights_of_levels(levels, order)
-    return weights
+            weights[place, :, :, : order - 1] = weights_of_levels(different, order)
+    return weights, rows.ravel()
 
 
 @dataclass(frozen=True)

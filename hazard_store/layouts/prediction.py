@@ -71,15 +71,12 @@ def weights_of_levels(levels: npt.NDArray[np.float64], order: int) -> Ints:
 @lru_cache(maxsize=64)
 def _cached_weights(levels: bytes, n_imts: int, order: int) -> Ints:
     rows = np.frombuffer(levels, "<f8").reshape(n_imts, -1)
-    # Most calculations have the same levels for many IMTs.
-    rows, inverse = np.unique(rows, axis=0, return_inverse=True)
     weights = np.zeros((*rows.shape, order - 1), np.int64)
     for row, words in enumerate(rows.astype(np.float32).view(np.uint32).tolist()):
         logs = [mapped(word, LOG_TABLE) for word in words]
         for level in range(2, len(logs)):
             for j, weight in enumerate(_weights(logs[max(0, level - order) : level + 1])):
                 weights[row, level, j] = weight
-    weights = np.ascontiguousarray(weights[inverse.ravel()])
     weights.flags.writeable = False
     return weights
 
