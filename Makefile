@@ -70,15 +70,15 @@ conformance: install ## run OpenQuake's own test calculations and compare what i
 image-check: install ## run the steps of deployments/Dockerfile in a bare Debian (as root, with debootstrap)
 	@$(RUN) -m deployments.image.check
 
-bench: install ## measure what docs/performance.md claims, in ten minutes (BENCH_ARGS=... for benchmarks/run.py)
+bench: install ## measure what docs/performance.md claims, in ten minutes (BENCH_ARGS=... for python -m benchmarks)
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt awswrangler
-	@$(RUN) benchmarks/run.py $(BENCH_ARGS)
+	@$(RUN) -m benchmarks $(BENCH_ARGS)
 
 bench-full: BENCH_ARGS := --full --repeat 3 $(BENCH_ARGS)
 bench-full: bench ## the same with medians of three, four workers and ten million items: an hour and more
 
 bench-prefect: install ## measure what Prefect itself costs a store of 150,000 items
-	@$(RUN) benchmarks/orchestration.py $(BENCH_ARGS)
+	@$(RUN) -m benchmarks.orchestration $(BENCH_ARGS)
 
 chaos: install ## store under faults and kills, and audit it (20 minutes; CHAOS_ARGS="--seed N --only NAME")
 	@$(RUN) -m hazard_store.local.fetch

@@ -10,22 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.run import RESULTS  # noqa: E402
-from benchmarks.stores import local_store  # noqa: E402
-from benchmarks.synthetic import write_calculation  # noqa: E402
-from hazard_store.jobs import Silent, StoreReport, StoreRequest  # noqa: E402
-from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
-from hazard_store.storing import store_in_process  # noqa: E402
+from benchmarks.run import RESULTS
+from benchmarks.stores import local_store
+from benchmarks.synthetic import write_calculation
+from hazard_store.jobs import Silent, StoreReport, StoreRequest
+from hazard_store.local.prefect_server import PrefectServer
+from hazard_store.storing import store_in_process
 
 KINDS = 16
 

@@ -11,23 +11,19 @@ import json
 import os
 import platform
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.options import Options  # noqa: E402
-from benchmarks.sections import bare_loop, limits, other_writers, prediction, scale, team_table, worker_cost  # noqa: E402
-from hazard_store.local.prefect_server import PrefectServer  # noqa: E402
+from benchmarks.options import Options
+from benchmarks.sections import bare_loop, limits, other_writers, prediction, scale, team_table, worker_cost
+from hazard_store.local.prefect_server import PrefectServer
 
 SECTIONS: tuple[ModuleType, ...] = (worker_cost, other_writers, bare_loop, team_table, limits, prediction, scale)
 RESULTS = Path(__file__).parent / "results"
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def write_section(document: Path, name: str, title: str, text: str) -> None:
@@ -75,7 +71,3 @@ def _run(section: ModuleType, options: Options) -> None:
     }
     (RESULTS / f"{section.NAME}.json").write_text(json.dumps({"run": run, "result": result}, indent=2) + "\n")
     write_section(DOCUMENT, section.NAME, section.TITLE, text)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,7 @@ hash key that is written much, writes that march through the range would all go 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.planning import spread_order
@@ -22,20 +23,23 @@ def spread(items: Iterable[EncodedItem], window_bytes: int = WINDOW_BYTES) -> It
     >>> [i.hash_key + i.range_key for i in spread(EncodedItem(*pair, b"") for pair in ["a1", "a2", "b1", "c1", "a3"])]
     ['a1', 'b1', 'c1', 'a3', 'a2']
     """
-    by_key: dict[str, list[EncodedItem]] = {}
+    window: list[EncodedItem] = []
     n_bytes = 0
     for item in items:
-        by_key.setdefault(item.hash_key, []).append(item)
+        window.append(item)
         n_bytes += len(item.body)
         if n_bytes >= window_bytes:
-            yield from _in_turns(by_key)
-            by_key, n_bytes = {}, 0
-    yield from _in_turns(by_key)
+            yield from _in_turns(window)
+            window, n_bytes = [], 0
+    yield from _in_turns(window)
 
 
-def _in_turns(by_key: dict[str, list[EncodedItem]]) -> Iterator[EncodedItem]:
-    queues = [[items[place] for place in reversed(spread_order(len(items)))] for items in by_key.values()]
-    while queues:
-        for queue in queues:
-            yield queue.pop()
-        queues = [queue for queue in queues if queue]
+def _in_turns(window: list[EncodedItem]) -> Iterator[EncodedItem]:
+    by_key: dict[str, list[EncodedItem]] = {}
+    for item in window:
+        by_key.setdefault(item.hash_key, []).append(item)
+    queues = [[items[place] for place in spread_order(len(items))] for items in by_key.values()]
+    for turn in zip_longest(*queues):
+        for item in turn:
+            if item is not None:
+                yield item
