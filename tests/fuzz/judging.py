@@ -181,13 +181,14 @@ def _independently(path: Path) -> dict[str, Any]:
         curves = {
             part: file[name] for part, name in zip(("stats", "realisations"), CURVES, strict=True) if name in file
         }
-        told = {
+        names = {
             part: json.loads(array.attrs["json"])
             for part, array in curves.items()
             if isinstance(array.attrs.get("json"), str)
         }
+        told = {part: of_part for part, of_part in names.items() if isinstance(of_part, dict)}
         # Without its attribute an array goes by the job, as engines of that time wrote none.
-        imts = next((names["imt"] for names in told.values() if isinstance(names.get("imt"), list)), None)
+        imts = next((one["imt"] for one in told.values() if isinstance(one.get("imt"), list)), None)
         if imts is None:
             imts = sorted(job["hazard_imtls"], key=lambda imt: (float(imt[3:-1]) if "(" in imt else 0.0, imt))
         stats = told.get("stats", {}).get("stat") if "stats" in curves else []
