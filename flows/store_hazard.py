@@ -24,8 +24,9 @@ from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Par
 from flows.reporting import Reporter, RunKind
 from flows.server import some_server
 from hazard_store import storing
+from hazard_store.chunks import outcome_without_worker
 from hazard_store.errors import HazardStoreError, UsageError
-from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport, StoreRequest
+from hazard_store.jobs import ChunkOutcome, Progress, StoreJob, StorePlan, StoreReport, StoreRequest
 from hazard_store.ledger import META_CHUNK
 from hazard_store.names import ChunkId, CurvePart, Part
 from hazard_store.settings import Settings
@@ -157,7 +158,7 @@ def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iter
         if mine:
             mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
             futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
-    for ended, outcome in enumerate(_outcomes(futures), start=1):
+    for ended, outcome in enumerate(_outcomes(job, futures), start=1):
         _share_out(plan, where, steps - ended)
         yield outcome
 
@@ -175,7 +176,7 @@ def failure_message(report: StoreReport) -> str:
     return f"{len(report.failed)} of {len(report.outcomes)} chunks failed: {names}"
 
 
-def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterator[ChunkOutcome]:
+def _outcomes(job: StoreJob, futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterator[ChunkOutcome]:
     """Give the outcome of each future as it ends; one that fails does not stop the others."""
     waiting = dict(futures)
     while waiting:
@@ -183,28 +184,36 @@ def _outcomes(futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterat
             future = next(as_completed(list(waiting), timeout=STALLED_SECS))
         except TimeoutError:
             for future, (chunk_id, part) in waiting.items():
-                _mark_crashed(future, "no worker was left to run it")
-                yield ChunkOutcome(
-                    chunk_id, part, Metrics(), f"nothing ended for {STALLED_SECS:g} s: is a worker left?"
+                yield _without_worker(
+                    job, future, chunk_id, part, f"nothing ended for {STALLED_SECS:g} s: is a worker left?"
                 )
             return
         chunk_id, part = waiting.pop(future)
         try:
             outcome: ChunkOutcome = future.result()
         except Exception as exc:
+            why = to_message(f"{exc}") or type(exc).__name__
             if type(exc).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
-                # The task run never got to say how it ended; in the UI it would run for ever.
-                _mark_crashed(future, str(exc))
-            outcome = ChunkOutcome(chunk_id, part, Metrics(), to_message(f"{exc}") or type(exc).__name__)
+                outcome = _without_worker(job, future, chunk_id, part, why)
+            else:
+                outcome = ChunkOutcome(chunk_id, part, Metrics(), why)
         # A result that is held makes Dask compute it anew when the worker that has it dies (Prefect issue 15442).
         if (held := getattr(future, "wrapped_future", None)) is not None and hasattr(held, "release"):
             held.release()
         yield outcome
 
 
-def _mark_crashed(future: PrefectFuture[Any], why: str) -> None:
+def _without_worker(job: StoreJob, future: PrefectFuture[Any], chunk_id: ChunkId, part: Part, why: str) -> ChunkOutcome:
+    """Give the outcome of a chunk whose task run never got to say how it ended; in the UI it would run for ever."""
+    outcome = outcome_without_worker(job, chunk_id, part, why)
+    state: State[Any]
+    if outcome.error is None:
+        state = Completed(message="stored; the worker was lost before it could say so")
+    else:
+        state = Crashed(message=to_message(why))
     with get_client(sync_client=True) as client:
-        force_state(client, future.task_run_id, Crashed(message=to_message(why)))
+        force_state(client, future.task_run_id, state)
+    return outcome
 
 
 def run(request: StoreRequest, cluster: str, workers: int | None, listener: Progress) -> StoreReport:

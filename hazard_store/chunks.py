@@ -14,11 +14,11 @@ import numpy as np
 
 from hazard_store import digest, ledger, meta
 from hazard_store.errors import HazardStoreError, LeaseLostError, SourceChangedError, StorageError
-from hazard_store.jobs import StoreJob
+from hazard_store.jobs import ChunkOutcome, StoreJob
 from hazard_store.layouts import CurveBlock
 from hazard_store.lease import LEASE_POLICY, Permit
 from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, rlz_to_text
+from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, Part, rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk, split_into_blocks
 from hazard_store.storage.connection import contact
@@ -173,6 +173,21 @@ def store_chunk(job: StoreJob, chunk: Chunk) -> Metrics:
             ),
         )
     return metrics
+
+
+def outcome_without_worker(job: StoreJob, chunk_id: ChunkId, part: Part, why: str) -> ChunkOutcome:
+    """Say what became of a chunk whose worker did not live to tell.
+
+    One that was killed between recording the chunk and telling so has stored it. A ledger that does not answer knows
+    nothing of it.
+    """
+    try:
+        record = Ledger(job.settings, LEASE_POLICY).chunks(job.haz_sol_id, job.layout).get(chunk_id)
+    except HazardStoreError as exc:
+        return ChunkOutcome(chunk_id, part, Metrics(), f"{why}; and the ledger does not answer: {exc}")
+    if record is not None and (record.status, record.run_id) == ("done", job.run_id):
+        return ChunkOutcome(chunk_id, part, _metrics_of(record))
+    return ChunkOutcome(chunk_id, part, Metrics(), why)
 
 
 def _metrics_of(record: ChunkRecord) -> Metrics:

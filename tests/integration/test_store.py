@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hazard_store import chunks, storing
-from hazard_store.chunks import store_chunk, store_meta
+from hazard_store.chunks import outcome_without_worker, store_chunk, store_meta
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
@@ -248,3 +248,13 @@ def test_a_chunk_that_its_run_has_done_is_not_written_again(proxy: FaultProxy, d
         assert Ledger(settings).chunks("ONCE", plan.job.layout) == records
     assert [(m.items, m.wcu) for m in again] == [(m.items, m.wcu) for m in first]
     assert again[1].figures()["requests"] == first[1].figures()["requests"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_ledger_says_what_became_of_a_chunk_whose_worker_was_lost(tables: Settings, data_dir: Path) -> None:
+    with started(request(data_dir), tables) as plan:
+        stored, other = plan.todo[:2]
+        metrics = store_chunk(plan.job, stored)
+        outcomes = [outcome_without_worker(plan.job, chunk.id, chunk.part, "lost") for chunk in (stored, other)]
+    assert [outcome.error for outcome in outcomes] == [None, "lost"]
+    assert outcomes[0].metrics.items == metrics.items == stored.items
