@@ -17,20 +17,30 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from deployments.local.chromium import ensure_chromium
+from hazard_store.errors import LocalServiceError
 
 WIDTH, HEIGHT = 1280, 800
 
-# A page of the UI takes one or two seconds; several times that on a machine that has other work.
-PAGE_TIMEOUT_SECS = 30.0
+# A page of the UI takes one or two seconds; 20 s were seen on a machine that had other work.
+PAGE_TIMEOUT_SECS = 90.0
 
-RUN_TIMEOUT_SECS = 120.0
+RUN_TIMEOUT_SECS = 180.0
 
 _ENDS = re.compile("^(Completed|Failed|Crashed|Cancelled|TimedOut)$")
+_MAKES_A_RUN = re.compile("/api/deployments/[^/]+/create_flow_run$")
+_DEPLOYMENT_PAGE = re.compile(r"/deployments/deployment/[^/?]+(\?.*)?$")
+
+# Of what pops up in a corner, each text once, in `window.notified`.
+_REMEMBER_NOTIFICATIONS = """() => {
+    const seen = window.notified = new Set();
+    const look = () => document.querySelectorAll("[data-sonner-toast]").forEach(toast => seen.add(toast.innerText));
+    new MutationObserver(look).observe(document.body, {childList: true, characterData: true, subtree: true});
+}"""
 
 
 @contextmanager
@@ -115,10 +125,31 @@ class PrefectUi:
             expect(self.field(field)).to_have_value(text)
 
     def submit(self) -> None:
-        """Submit the form, and go to the page of the run that it made."""
-        self.page.get_by_role("button", name="Submit").click()
-        self.page.get_by_role("link", name="View run").click()
+        """Submit the form, and go to the page of the run that it made.
+
+        Raises
+        ------
+        LocalServiceError
+            The server made none.
+        """
+        with self.page.expect_response(lambda answer: bool(_MAKES_A_RUN.search(answer.url))) as made:
+            self.page.get_by_role("button", name="Submit").click()
+        answer = made.value
+        if not answer.ok:
+            raise LocalServiceError(f"the form made no run: HTTP {answer.status}: {answer.text()}")
+        # The notification that links to the run is gone after four seconds, and until it stands still to be clicked a
+        # busy machine has taken as long. What stays is the page of the deployment, to which the form gives way.
+        self.page.wait_for_url(_DEPLOYMENT_PAGE)
+        self.page.goto(urljoin(self.page.url, f"/v2/runs/flow-run/{answer.json()['id']}"))
         expect(self.tab("Task Runs")).to_be_visible()
+
+    def remember_notifications(self) -> None:
+        """Keep what pops up on this page from now on: after four seconds it is gone, seen or not."""
+        self.page.evaluate(_REMEMBER_NOTIFICATIONS)
+
+    def wait_for_notification(self, text: str) -> None:
+        """Wait until something with this text has popped up."""
+        self.page.wait_for_function("text => [...window.notified].some(seen => seen.includes(text))", arg=text)
 
     def end_of_run(self, timeout_secs: float = RUN_TIMEOUT_SECS) -> str:
         """Wait on a run's page until it has ended; return its state as the page names it."""
