@@ -1,4 +1,4 @@
-"""Clients of DynamoDB: a process makes one a timeout and endpoint, for a botocore client takes 0.2 s to make."""
+"""Clients of DynamoDB: a process makes one a timeout and endpoint, for a botocore client takes time to make."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from pynamodb.connection import Connection
 
@@ -51,11 +52,18 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
         max_retry_attempts=0,
         max_pool_connections=MAX_CONNECTIONS,
     )
+    connection.session.register_component("data_loader", _service_files())
     # botocore has no public place for it: its events come after an answer was read, or have to replace the session.
     endpoint = connection.client._endpoint
     endpoint.http_session = WholeAnswers(endpoint.http_session)
     renew_when_expired(connection.client)
     return connection
+
+
+@lru_cache(maxsize=1)
+def _service_files() -> Loader:
+    """Give all clients one reader of what botocore knows of AWS: parsing that anew is most of what a client costs."""
+    return create_loader()
 
 
 class Contact:
