@@ -139,9 +139,16 @@ class DoneChunks:
 
 
 @contextmanager
-def arena(home: Path, seed: int) -> Iterator[Arena]:
-    """A database of its own with a set of tables, and an environment that points to nobody's account."""
-    with pytest.MonkeyPatch.context() as environment, DynamoDbLocal.start(max_heap_mb=768) as database:
+def own_arena(home: Path, seed: int) -> Iterator[Arena]:
+    """An arena with a database of its own."""
+    with DynamoDbLocal.start(max_heap_mb=768) as database, arena(home, seed, database.endpoint) as made:
+        yield made
+
+
+@contextmanager
+def arena(home: Path, seed: int, endpoint: str) -> Iterator[Arena]:
+    """A set of tables in a database, and an environment that points to nobody's account."""
+    with pytest.MonkeyPatch.context() as environment:
         for name in [one for one in os.environ if one.startswith(("AWS_", "HAZARD_STORE_", "NZSHM22_"))]:
             environment.delenv(name)
         for name, value in LOCAL_CREDENTIALS.items():
@@ -149,6 +156,6 @@ def arena(home: Path, seed: int) -> Iterator[Arena]:
         environment.setenv("AWS_CONFIG_FILE", str(home / "no-such-file"))
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-such-file"))
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        direct = Settings(endpoint=database.endpoint, stage=STAGE)
+        direct = Settings(endpoint=endpoint, stage=STAGE)
         create_tables(direct)
         yield Arena(direct, home, seed)

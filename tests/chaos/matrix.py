@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import crashes, network, report, store_faults
-from tests.chaos.arena import Arena, arena
+from tests.chaos.arena import Arena, own_arena
 from tests.chaos.processes import RestartableServer
 from tests.chaos.report import Row
 
@@ -63,7 +63,7 @@ def main() -> int:
     if not wanted:
         parser.error(f"no such scenario; there are: {'; '.join((*faults, *kills))}")
     rows: dict[str, Row] = {}
-    with tempfile.TemporaryDirectory(prefix="chaos-") as home, arena(Path(home), arguments.seed) as where:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as home, own_arena(Path(home), arguments.seed) as where:
         try:
             # What kills and restarts shared services takes its turn, beside what only meets faults.
             with (

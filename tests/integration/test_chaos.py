@@ -15,8 +15,8 @@ SEED = 5
 
 
 @pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    with arena(tmp_path_factory.mktemp("chaos"), SEED) as made:
+def where(dynamodb_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    with arena(tmp_path_factory.mktemp("chaos"), SEED, dynamodb_endpoint) as made:
         yield made
 
 
