@@ -26,7 +26,7 @@ from hazard_store.cli import main
 main(sys.argv[1:])
 """
 
-WAIT_SECS = 60.0
+WAIT_SECS = 180.0
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from tests.integration.operator import Operator
 
 services, operator = fixtures.services, fixtures.operator
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SMALL = "statistics_only.hdf5"
 LAYOUT = LAYOUTS["packed+solution"]
@@ -107,7 +107,7 @@ def test_a_batch_is_stored_by_event_and_by_schedule_and_once(
 
     program = Path(sys.executable).with_name("hazard-store")
     told = subprocess.run(
-        [program, "notify-batch", str(notified)], capture_output=True, text=True, timeout=60, check=False
+        [program, "notify-batch", str(notified)], capture_output=True, text=True, timeout=180, check=False
     )
     assert told.returncode == 0, told.stderr
     run = first_run(operator, notified)
@@ -239,8 +239,8 @@ def test_of_a_thousand_calculations_only_the_new_ones_are_opened(
     assert all(finding.fate == "stored before" for finding in look.findings)
     with capsys.disabled():
         print(f"\n1,000 calculations looked at in {secs:.2f} s")
-    # A second and less on a machine of its own; opening a single file takes half of one.
-    assert secs < 10
+    # A second and less on a machine of its own; to open all files would take minutes.
+    assert secs < 60
 
 
 def test_the_runs_that_a_batch_started_end_with_it(operator: Operator, data_dir: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from hazard_store.storing import store_in_process
 from tests.integration.fault_proxy import FaultProxy
 from tests.integration.operator import running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 PACKED = LAYOUTS["packed+solution"]
 # Two chunks of realisations for two workers. At this budget the shorter one takes 48 s, so that it is under way for
@@ -55,8 +55,8 @@ PACKED = LAYOUTS["packed+solution"]
 N_SITES, MAX_WCU = 700, 100
 SLOW_CHUNKS = {ChunkId("realisations:00000-00500"), ChunkId("realisations:00500-00700")}
 DONE_BEFORE = ChunkId("stats:00000-00700")
-# What the machine may take beyond the promise, as it has other work.
-SLACK_SECS = 3.0
+# What the machine may take beyond the promise, as it has other work; the chunks would go on for half a minute and more.
+SLACK_SECS = 8.0
 
 
 def until(condition: Callable[[], Any], timeout_secs: float = 120.0) -> Any:
@@ -96,6 +96,7 @@ class Stage:
     """A store behind a proxy, with half of a calculation in it, and a Prefect server with a worker."""
 
     settings: Settings
+    direct: Settings  # past the proxy, which takes as long as the rest where nothing is counted
     proxy: FaultProxy
     client: SyncPrefectClient
     worker: PrefectWorker
@@ -168,13 +169,13 @@ class Stage:
         (record,) = Ledger(self.settings).calculations(self.haz_sol_id)
         assert not read_meta(self.haz_sol_id, self.settings).complete
         assert record.status == status
-        report = store_in_process(self.request(), self.settings, NobodyToWaitFor() if status == "failed" else None)
+        report = store_in_process(self.request(), self.direct, NobodyToWaitFor() if status == "failed" else None)
         assert report.complete
         assert {outcome.chunk_id for outcome in report.outcomes} == SLOW_CHUNKS
 
     def check_task_runs(self, run: FlowRun) -> None:
         """None is left running, and the meta's did end."""
-        until(lambda: all(one.state is not None and one.state.is_final() for one in self.task_runs(run)), 10)
+        until(lambda: all(one.state is not None and one.state.is_final() for one in self.task_runs(run)))
         ended = {one.name: one.state.type.value for one in self.task_runs(run) if one.state is not None}
         assert set(ended) == {"meta", *SLOW_CHUNKS}
         assert ended.pop("meta") == "COMPLETED"
@@ -194,17 +195,21 @@ def services(
 
 @pytest.fixture
 def stage(
-    services: tuple[Settings, FaultProxy, PrefectWorker, Path], own_environment: None, monkeypatch: pytest.MonkeyPatch
+    services: tuple[Settings, FaultProxy, PrefectWorker, Path],
+    dynamodb_endpoint: str,
+    own_environment: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Stage]:
     settings, proxy, worker, source = services
     for name, value in LOCAL_CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HAZARD_STORE_ENDPOINT", str(settings.endpoint))
     monkeypatch.setenv("HAZARD_STORE_STAGE", settings.stage)
-    create_tables(settings)
+    direct = replace(settings, endpoint=dynamodb_endpoint)
+    create_tables(direct)
     with get_client(sync_client=True) as client:
-        made = Stage(settings, proxy, client, worker, source, f"CANCEL-{uuid.uuid4().hex[:6]}", Writes())
-        store_in_process(StoreRequest(str(source), made.haz_sol_id, parts=("stats",)), settings)
+        made = Stage(settings, direct, proxy, client, worker, source, f"CANCEL-{uuid.uuid4().hex[:6]}", Writes())
+        store_in_process(StoreRequest(str(source), made.haz_sol_id, parts=("stats",)), direct)
         proxy.rule = made.writes.rule
         yield made
 
@@ -220,8 +225,8 @@ def dask_cluster() -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]
     try:
-        with Client(address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+        with Client(address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
         yield address
         assert [process.poll() for process in processes] == [None] * 3
     finally:
@@ -249,11 +254,11 @@ def test_a_run_that_is_cancelled_stops_on_all_workers(stage: Stage, cluster: str
         given_back = time.monotonic()
         assert stage.end(run) == "CANCELLED"
         ended = time.monotonic()
-        # Beyond the promise there is nothing to wait for but its passing.
-        time.sleep(max(0.0, given_back + chunks.LOOK_EVERY_SECS + SLACK_SECS + 2 - time.monotonic()))
-        assert stage.writes.secs_after(given_back) < chunks.LOOK_EVERY_SECS + SLACK_SECS
+        # Then nobody is left who could write.
+        until(lambda: stage.processes() <= before)
         if cluster == "external":
             until(lambda: is_idle(address))
+        assert stage.writes.secs_after(given_back) < chunks.LOOK_EVERY_SECS + SLACK_SECS
         print(
             f"{cluster}: {given_back - asked:.1f} s after the request the lease was given back, "
             f"{ended - asked:.1f} s after it the run was Cancelled; the last batch came "
@@ -261,7 +266,6 @@ def test_a_run_that_is_cancelled_stops_on_all_workers(stage: Stage, cluster: str
         )
         stage.check_task_runs(run)
         assert stage.progress_of(run).startswith("cancelled; ")
-    until(lambda: stage.processes() <= before)
     stage.check_what_is_left("failed")
 
 
@@ -309,7 +313,7 @@ def test_ctrl_c_ends_a_store_on_a_local_cluster_within_seconds(stage: Stage, tmp
             pressed = time.monotonic()
             # A terminal sends it to the whole group, and so to the workers.
             os.killpg(process.pid, signal.SIGINT)
-            said = process.communicate(timeout=60)[1]
+            said = process.communicate(timeout=120)[1]
             took = time.monotonic() - pressed
         finally:
             process.kill()
@@ -318,5 +322,5 @@ def test_ctrl_c_ends_a_store_on_a_local_cluster_within_seconds(stage: Stage, tmp
     assert took < 20
     assert said.splitlines()[-1].startswith("error: interrupted: what is stored stays")
     assert "Traceback" not in said
-    assert not psutil.wait_procs(children, timeout=5)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]
     stage.check_what_is_left("failed")

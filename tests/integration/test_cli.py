@@ -446,7 +446,7 @@ def slow_store(tables: Settings, custom: Path) -> Iterator[subprocess.Popen[str]
     """A store that takes long, as it may write only 10 units a second."""
     command = [sys.executable, "-m", "hazard_store", "store", str(custom), "--id", "NZ-1", "--cluster", "none"]
     with subprocess.Popen([*command, "--max-wcu", "10"], stderr=subprocess.PIPE, text=True) as process:
-        killer = threading.Timer(60, process.kill)
+        killer = threading.Timer(180, process.kill)
         killer.start()
         yield process
         killer.cancel()
@@ -458,10 +458,13 @@ def test_ctrl_c_ends_a_store_in_order_and_the_same_command_goes_on(
 ) -> None:
     assert slow_store.stderr is not None
     assert slow_store.stderr.readline().startswith("storing ")
-    time.sleep(0.5)
+    ledger = Ledger(tables)
+    while "running" not in {record.status for record in ledger.chunks("NZ-1", LAYOUTS["packed+solution"]).values()}:
+        assert slow_store.poll() is None
+        time.sleep(0.05)
     slow_store.send_signal(signal.SIGINT)
     rest = slow_store.stderr.read()
-    assert slow_store.wait(30) == 130
+    assert slow_store.wait(120) == 130
     assert rest.splitlines()[-1].startswith("error: interrupted: what is stored stays")
     assert "Traceback" not in rest
     (standing,) = run_cli("status", "NZ-1", "--json").json["calculations"]

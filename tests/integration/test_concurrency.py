@@ -28,7 +28,7 @@ from tests.integration.processes import (
 )
 from tests.integration.test_delete import dump, is_empty
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 BUSY = "is storing or deleting"
 in_two_layouts = pytest.mark.parametrize("layout", ["packed+solution", "list+location"])

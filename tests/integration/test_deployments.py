@@ -30,7 +30,7 @@ from tests.integration.operator import RUN_SECS, Operator
 
 services, operator = fixtures.services, fixtures.operator
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
 NAMES = {
@@ -128,8 +128,9 @@ def test_what_only_the_run_can_see_ends_it_in_its_first_second(operator: Operato
         assert message.startswith(sentence)
         assert "Traceback" not in message
         ended = operator.client.read_flow_run(run.id)
-        # Under one second on a machine of its own; two runs start at once here, beside other tests.
-        assert ended.total_run_time.total_seconds() < 5
+        # Under one second on a machine of its own; two runs start at once here, beside other tests. A run that waited
+        # for what does not come would take half a minute.
+        assert ended.total_run_time.total_seconds() < 20
     state, message = here(verify_hazard, haz_sol_id="BAD-3")
     assert (state, message.startswith("nothing is stored under 'BAD-3' at stage ")) == ("FAILED", True), message
     assert here(delete_hazard, haz_sol_id="BAD-4", confirm="BAD") == (

@@ -24,7 +24,7 @@ from tests.integration import operator as fixtures
 from tests.integration.operator import Operator
 
 services, operator = fixtures.services, fixtures.operator
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 FAILING = ("stats:00000-01100", "realisations:00000-00500", "realisations:01000-01100")
 

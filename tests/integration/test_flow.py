@@ -30,7 +30,7 @@ from hazard_store.meta import read_meta
 from hazard_store.settings import Settings
 from tests.integration.fault_proxy import FaultProxy
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(600)]
 
 CUSTOM = "custom_ids.hdf5"
 PACKED = LAYOUTS["packed+solution"]
@@ -44,7 +44,7 @@ def flow_run_of(haz_sol_id: str) -> tuple[FlowRun, list[TaskRun]]:
         return flow_run, client.read_task_runs(flow_run_filter=FlowRunFilter(name=name))
 
 
-def until(condition: Callable[[], Any], timeout_secs: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], timeout_secs: float = 120.0) -> Any:
     deadline = time.monotonic() + timeout_secs
     while not (result := condition()):
         assert time.monotonic() < deadline, "what was waited for did not come"

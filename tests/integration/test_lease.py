@@ -77,7 +77,7 @@ def test_a_run_that_lost_its_lease_says_so_and_leaves_it_to_the_other(tables: Se
         with held("X", LAYOUT, "slow", tables) as lost:
             other = Lease("X", LAYOUT, "other", tables)
             assert other._write(other._model.entry.exists())
-            assert lost.wait(5)
+            assert lost.wait(60)
 
     with pytest.raises(LeaseLostError, match="took the lease"):
         lose_it()
@@ -94,7 +94,7 @@ def test_a_store_that_lost_its_lease_does_not_call_the_calculation_complete(tabl
         def begin(self, plan: StorePlan) -> None:
             other = Lease("LOST", LAYOUT, "other", tables)
             assert other._write(other._model.entry.exists())
-            assert plan.lost.wait(5)
+            assert plan.lost.wait(60)
 
     with pytest.raises(LeaseLostError, match="took the lease"):
         store_in_process(replace(request, chunks=("stats",)), tables, TakeOver())
@@ -157,7 +157,7 @@ def test_a_chunk_that_waits_for_its_budget_stops_when_its_run_gives_the_lease_ba
             time.sleep(0.01)
         Lease("WAITS", LAYOUT, plan.job.run_id, settings)._model("WAITS", f"{LAYOUT.name}#lease").delete()
         with pytest.raises(LeaseLostError, match="has no lease"):
-            stored.result(timeout=5)
+            stored.result(timeout=30)
     assert proxy.requests.count("BatchWriteItem") == 1
     record = Ledger(settings).chunks("WAITS", LAYOUT)[chunk.id]
     assert record.status == "failed"

@@ -31,13 +31,13 @@ from hazard_store.settings import Settings
 from tasks.storing import realisations_task
 from tests.integration.fault_proxy import FaultProxy
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 CUSTOM = "custom_ids.hdf5"
 PACKED = LAYOUTS["packed+solution"]
 
 
-def until(condition: Callable[[], Any], timeout_secs: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], timeout_secs: float = 120.0) -> Any:
     deadline = time.monotonic() + timeout_secs
     while not (result := condition()):
         assert time.monotonic() < deadline, "what was waited for did not come"
@@ -52,7 +52,7 @@ class Api:
         self._url = server.api_url
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self._url}/{path}/filter", json=body, timeout=30)
+        answer = httpx.post(f"{self._url}/{path}/filter", json=body, timeout=120)
         answer.raise_for_status()
         return answer.json()
 

@@ -119,8 +119,8 @@ def strangers(tables: Settings, prefect_server: object, tmp_path: Path) -> Itera
 def workers_at(address: str) -> int:
     from distributed import Client
 
-    with Client(address, set_as_default=False, timeout=30) as client:
-        client.wait_for_workers(2, timeout=30)
+    with Client(address, set_as_default=False, timeout=120) as client:
+        client.wait_for_workers(2, timeout=120)
         return len(client.scheduler_info(n_workers=-1)["workers"])
 
 

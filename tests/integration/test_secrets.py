@@ -19,7 +19,7 @@ from tests.integration.operator import Operator
 from tests.integration.processes import run
 
 operator = fixtures.operator
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 KEY, TOKEN, SIGNATURE, PASSWORD = "plantedkey7f3a9c", "plantedtoken51b2d8", "plantedsign9e44c0", "plantedword0c77aa"
 PLANTED = (KEY, TOKEN, SIGNATURE, PASSWORD)
@@ -36,7 +36,7 @@ REFUSAL = (
     f"The Canonical String for this request should have been 'POST\n/{MARK}\n\nhost:dynamodb.us-east-1.amazonaws.com\n"
     f"x-amz-date:20260101T000000Z\nx-amz-security-token:{TOKEN}\nx-amz-target:DynamoDB_20120810.BatchWriteItem\n'"
 )
-WAIT_SECS = 30.0
+WAIT_SECS = 120.0
 
 
 @pytest.fixture(scope="module")
