@@ -28,6 +28,7 @@ from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.local.process import free_port
 from hazard_store.meta import read_meta
 from hazard_store.settings import Settings
+from tasks.storing import realisations_task
 from tests.integration.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(600)]
@@ -75,6 +76,7 @@ def test_a_store_runs_on_dask_and_its_task_list_reads_as_a_report(tables: Settin
 def test_a_failed_chunk_leaves_the_others_and_the_run_names_it(
     proxy: FaultProxy, tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(realisations_task, "retry_delay_seconds", [0.1, 0.1])
     proxy.rule = lambda operation, body: (400, "ValidationException") if b'"WLG:00003"' in body else None
     wanted = StoreRequest(str(data_dir / CUSTOM), "FLOW-2")
     report = run(wanted, "local", 1, Silent())
