@@ -26,6 +26,7 @@ from prefect_aws import AwsCredentials, S3Bucket
 from deployments.aws import blocks, work_pool
 from deployments.aws.job_template import STOP_TIMEOUT_SECS, base_job_template
 from deployments.local.prefect_worker import CHECKOUT
+from flows.fargate import FargateSettings
 from hazard_store.cli.entry import run
 from hazard_store.errors import UsageError
 from hazard_store.layouts import LAYOUTS, Layout
@@ -95,7 +96,7 @@ def test_logs_end_and_nothing_is_reached_from_outside(aws: Aws) -> None:
     assert sources == {(1024, 65535, dask), (8786, 8787, flow)}
 
 
-@pytest.mark.parametrize("layout", [LAYOUTS["packed+solution"], LAYOUTS["list+location"]], ids=lambda one: one.name)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_tables_of_the_template_serve_a_store_with_the_flows_permissions(
     aws: Aws, layout: Layout, stage: str, dynamodb_endpoint: str, data_dir: Path, cli: RunCli, monkeypatch: Any
 ) -> None:
@@ -185,6 +186,23 @@ def test_trials_have_tables_of_their_own_where_they_are_allowed(aws: Aws) -> Non
         assert is_allowed(with_trials, f"dynamodb:{action}", f"{TABLE}HazardStoreMeta-{trial}")
         assert not is_allowed(with_trials, f"dynamodb:{action}", f"{TABLE}HazardStoreMeta-{STAGE}-BENCH-89abcdef")
     assert not is_allowed(with_trials, "dynamodb:DeleteTable", f"{TABLE}HazardStoreMeta-TRIAL")
+
+
+def test_a_prefect_server_that_asks_for_nothing_needs_no_secret(aws: Aws) -> None:
+    """The stack as the guide deploys it first: with the parameters that have no default."""
+    cloudformation = aws.client("cloudformation")
+    stack = cloudformation.describe_stacks(StackName=RUNS_STACK)["Stacks"][0]
+    given = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+    named = ("Image", "VpcId", "SubnetIds", "SourcesBucket", "SourcesPrefix", "PrefectApiUrl")
+    runs = deploy(cloudformation, "runs.yaml", "open", Stage="OPEN", **{name: given[name] for name in named})
+    policies = Aws(aws.endpoint, {}, {}, runs, {}).policies("ExecutionRole")
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:hazard-store/OPEN/prefect-a1B2c3"
+    assert not is_allowed(policies, "secretsmanager:GetSecretValue", secret)
+    ecs = aws.client("ecs")
+    definition = ecs.describe_task_definition(taskDefinition=runs["PrefectWorkerTask"])["taskDefinition"]
+    assert not [one for one in definition["containerDefinitions"][0].get("secrets", []) if one]
+    (service,) = ecs.describe_services(cluster="hazard-store-OPEN", services=[runs["PrefectWorker"]])["services"]
+    assert service["desiredCount"] == 0
 
 
 @pytest.mark.parametrize("role", ["WorkerRole", "FlowRole"])
@@ -296,8 +314,12 @@ def flow_run(aws: Aws, prefect_server: PrefectServer, tmp_path_factory: pytest.T
         prefect("deploy", "--name", "store-hazard", "--pool", POOL)
         with get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name("store_hazard/store-hazard")
-            parameters = {"source": f"s3://{BUCKET}/{PREFIX}calc_1.hdf5", "haz_sol_id": "A"}
-            made = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            parameters = {"source": f"s3://{BUCKET}/{PREFIX}calc_1.hdf5", "haz_sol_id": "A", "cluster": "fargate"}
+            made = client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters=parameters,
+                job_variables={"env": {"HAZARD_STORE_FARGATE_VCPU": "1"}},
+            )
             prefect("worker", "start", "--pool", POOL, "--type", "ecs", "--run-once", "--prefetch-seconds", "60")
             yield client.read_flow_run(made.id)
             client.delete_deployment(deployment.id)
@@ -334,6 +356,9 @@ def test_the_ecs_worker_starts_a_flow_run_as_the_stack_says(aws: Aws, flow_run: 
     assert environment["PREFECT_API_URL"] == "http://10.0.0.5:4200/api"
     assert environment["PREFECT_HOME"] == "/home/hazard/.prefect"
     assert environment["PREFECT__FLOW_RUN_ID"] == str(flow_run.id)
+    # What a run sets for itself stands beside what the pool says of its cluster.
+    assert (environment["HAZARD_STORE_FARGATE_VCPU"], environment["HAZARD_STORE_FARGATE_WORKERS"]) == ("1", "2-8")
+    assert FargateSettings.from_environment(environ=environment).size.memory_mib == 2048
     assert not [name for name in environment if "KEY" in name or "ENDPOINT" in name]
     # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html
     assert len(json.dumps(task["overrides"])) < 8192
