@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -33,6 +34,9 @@ START_SECS = 240.0
 CLOSE_SECS = 30.0
 POLL_SECS = 1.0
 
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html: its answers are consistent eventually.
+MAX_LOOKS_WITHOUT = 30
+
 # A scheduler without anything to do for so long has lost its run: it is started when there are chunks to store, and its
 # first worker may take START_SECS.
 IDLE_SECS = 600
@@ -55,6 +59,7 @@ class _BoundedTask(Task):  # type: ignore[misc]
         return bool(super()._use_public_ip) and self.task is None
 
     _starting: asyncio.Task[Any] | None = None
+    _looks_without = 0
 
     async def start(self) -> None:
         self._starting = asyncio.current_task()
@@ -71,6 +76,12 @@ class _BoundedTask(Task):  # type: ignore[misc]
             raise
         finally:
             self._starting = None
+
+    async def close(self, **kwargs: Any) -> None:
+        # What cannot be stopped now is stopped with the run, whose cluster has others to close.
+        with suppress(Exception):
+            await super().close(**kwargs)
+        self.status = Status.closed
 
     def give_up(self) -> None:
         """End a start that is under way."""
@@ -94,7 +105,13 @@ class _BoundedTask(Task):  # type: ignore[misc]
     async def _update_task(self) -> None:
         # dask-cloudprovider asks again and again without a pause while a task is pending.
         await asyncio.sleep(POLL_SECS)
-        await super()._update_task()
+        try:
+            await super()._update_task()
+        except ValueError as exc:
+            # No task in the answer: for some seconds DescribeTasks may not know what RunTask has just given.
+            self._looks_without += 1
+            if self._looks_without > MAX_LOOKS_WITHOUT:
+                raise RuntimeError("ECS does not know the task that it has started") from exc
 
 
 class _Scheduler(_BoundedTask, Scheduler):  # type: ignore[misc]
@@ -166,6 +183,8 @@ class _Persistent(SpecCluster):
 class HazardCluster(FargateCluster, _Persistent):  # type: ignore[misc]
     """The cluster of a run."""
 
+    _taken_away = False
+
     def __init__(self, settings: FargateSettings, name: str, definitions: Mapping[Role, str], ecs: EcsTasks) -> None:
         self._ecs = ecs
         started_by = {"startedBy": name}
@@ -206,8 +225,10 @@ class HazardCluster(FargateCluster, _Persistent):  # type: ignore[misc]
 
     def close(self, timeout: float | None = None) -> None:
         """Close it, and stop and take away whatever is left of it then."""
-        if self.status == Status.closed:
+        # Not by its status: a cluster that lost its scheduler may be closed already, and its tasks be there.
+        if self._taken_away:
             return
+        self._taken_away = True
         try:
             super().close(timeout=timeout or CLOSE_SECS)
         except Exception as exc:

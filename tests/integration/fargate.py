@@ -1,13 +1,16 @@
 """Fargate for moto, which runs no containers: its tasks become processes here, each at an address of its own.
 
 A task's process gets what a container gets: the command of RunTask, the environment of its task definition, and nothing
-of the run's. Addresses are of the loopback network, 127.66.0.0/16, so that scheduler and workers reach each other.
+of the run's. Addresses are of the loopback network, so that scheduler and workers reach each other, and of a part of it
+that no other test run on this machine has: schedulers all listen on the same port.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import random
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +32,7 @@ from tests.integration.aws import REGION
 ACCOUNT = "123456789012"
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOOK_SECS = 0.05
+SCHEDULER_PORT = 8786
 
 # Of the image: dask-scheduler and dask-worker, and what they start.
 _PATH = os.pathsep.join((str(CHECKOUT / "deployments" / "image"), str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -72,12 +76,15 @@ class FakeFargate:
     ----------
     broken : dict of str to str
         Roles whose containers cannot be started, with ECS's reason; an empty one for those that never do anything.
+    blind_looks : int
+        How often DescribeTasks still knows of no task, as on AWS for a while after RunTask.
     sent : set of str
         Every action that moto was asked for, as policies name them: ``ecs:RunTask``.
     """
 
     def __init__(self, home: Path) -> None:
         self.broken: dict[str, str] = {}
+        self.blind_looks = 0
         self.containers: list[Container] = []
         self.sent: set[str] = set()
         self._home = home
@@ -155,21 +162,40 @@ class FakeFargate:
             one.process.terminate()
 
 
+def _addresses() -> Iterator[str]:
+    """Those of a /16 at random; one whose scheduler port is taken is another test run's."""
+    network = f"127.{random.randint(1, 254)}"
+    for number in itertools.count():
+        address = f"{network}.{number // 250}.{number % 250 + 2}"
+        with socket.socket() as probe:
+            if probe.connect_ex((address, SCHEDULER_PORT)):
+                yield address
+
+
 @contextmanager
 def fake_fargate(home: Path) -> Iterator[FakeFargate]:
     """Run it beside the moto of this process."""
-    addresses = (f"127.66.{number // 250}.{number % 250 + 2}" for number in itertools.count())
     fargate = FakeFargate(home)
+    addresses = _addresses()
     answer = BaseResponse.call_action
 
     def call_action(response: BaseResponse) -> Any:
         fargate.sent.add(f"{response.service_name}:{response._get_action()}")
         return answer(response)
 
+    look = models.EC2ContainerServiceBackend.describe_tasks
+
+    def describe_tasks(backend: Any, cluster: str, tasks: list[str]) -> list[Any]:
+        if fargate.blind_looks:
+            fargate.blind_looks -= 1
+            return []
+        return list(look(backend, cluster, tasks))
+
     thread = threading.Thread(target=fargate.run, name="fake-fargate", daemon=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(models, "random_private_ip", lambda: next(addresses))
         patched.setattr(BaseResponse, "call_action", call_action)
+        patched.setattr(models.EC2ContainerServiceBackend, "describe_tasks", describe_tasks)
         # moto does not note when a definition was registered: not before this.
         patched.setattr(models.TaskDefinition, "registered_at", datetime.now(UTC), raising=False)
         # Tasks stay RUNNING until they are stopped; moto would let them end after they were looked at.
