@@ -18,10 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.options import Options
-from benchmarks.sections import bare_loop, limits, other_writers, prediction, scale, team_table, worker_cost
+from benchmarks.sections import bare_loop, limits, other_writers, prediction, s3, scale, team_table, worker_cost
 from hazard_store.local.prefect_server import PrefectServer
 
-SECTIONS: tuple[ModuleType, ...] = (worker_cost, other_writers, bare_loop, team_table, limits, prediction, scale)
+SECTIONS: tuple[ModuleType, ...] = (worker_cost, other_writers, bare_loop, team_table, limits, prediction, s3, scale)
 RESULTS = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 

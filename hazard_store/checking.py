@@ -86,6 +86,7 @@ def check_request(request: StoreRequest, settings: Settings) -> Checked:
             connections=request.connections,
             run_id=uuid.uuid4().hex[:12],
             reading=reading,
+            chunked=calculation.has_chunked_curves,
         )
         calculation.check_unchanged()
         places = places_of(calculation)

@@ -65,6 +65,7 @@ def open_job(job: StoreJob) -> Calculation:
         sites=job.sites,
         trust_imt_order=job.trust_imt_order,
         ranges=job.ranges,
+        chunked=job.chunked,
         fingerprint=job.fingerprint,
     )
     if calculation.stamp != job.stamp:

@@ -64,7 +64,7 @@ class StoreJob:
     """What every task of a run needs to know; small, frozen, and the same for all of them.
 
     `workers` processes at most share `max_wcu` when the run starts; what becomes of that, the run's lease says. They
-    read an object on S3 by `ranges`, or whole.
+    read an object on S3 by `ranges`, or whole; `chunked` tells them how its curves are stored.
     """
 
     source: str
@@ -83,6 +83,7 @@ class StoreJob:
     workers: int = 1
     reading: Reading = AUTO
     ranges: bool = False
+    chunked: bool = False
 
     @property
     def identity(self) -> str:
@@ -115,7 +116,8 @@ class StorePlan:
         """Give the job as it is done by so many processes."""
         job, items = self.job, sum(chunk.items for chunk in self.chunks)
         share = self.items_todo / items if items else 0.0
-        return replace(job, workers=workers, ranges=job.reading.by_ranges(job.stamp.size, share, workers, BLOCK_BYTES))
+        ranges = job.reading.by_ranges(job.stamp.size, share, workers, BLOCK_BYTES, chunked=job.chunked)
+        return replace(job, workers=workers, ranges=ranges)
 
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""

@@ -345,6 +345,7 @@ def open_calculation(
     trust_imt_order: bool = False,
     strict: bool = True,
     ranges: bool = False,
+    chunked: bool = False,
     fingerprint: str | None = None,
 ) -> Calculation:
     """Open an OpenQuake datastore.
@@ -364,6 +365,8 @@ def open_calculation(
         Raise what forbids storing; otherwise it stands in `refusals`.
     ranges : bool
         Fetch of an object on S3 what is read of it only, and not all at once.
+    chunked : bool
+        What `has_chunked_curves` said when it was open before, by which ranges are best read.
     fingerprint : str, optional
         Known from before, of a source whose stamp the caller compares: it need not be read for it.
 
@@ -376,7 +379,7 @@ def open_calculation(
     UsageError
         If `sites` is neither.
     """
-    content = content_of(source, ranges=ranges)
+    content = content_of(source, ranges=ranges, chunked=chunked)
     content.fingerprint = content.fingerprint or fingerprint
     return calculation_in(content, parent=parent, sites=sites, trust_imt_order=trust_imt_order, strict=strict)
 

@@ -52,8 +52,13 @@ class Source(Protocol):
             If it cannot be seen.
         """
 
-    def open(self) -> IO[bytes]:
+    def open(self, *, chunked: bool = False) -> IO[bytes]:
         """Open it for reading from any position; it must not change meanwhile.
+
+        Parameters
+        ----------
+        chunked : bool
+            Whether its curves are known to be stored in HDF5 chunks, by which ranges are best read otherwise.
 
         Raises
         ------

@@ -99,7 +99,7 @@ class _Given:
     def stamp(self) -> SourceStamp:
         return SourceStamp(os.fstat(sys.stdin.fileno()).st_size, 0)
 
-    def open(self) -> IO[bytes]:
+    def open(self, *, chunked: bool = False) -> IO[bytes]:
         given = open(os.dup(sys.stdin.fileno()), "rb")  # noqa: SIM115 - the content closes it
         given.seek(0)
         return given
@@ -114,7 +114,7 @@ def named_content(arguments: Sequence[str]) -> Content:
     return Content(given, given.stamp(), given.open())
 
 
-def content_of(source: str | os.PathLike[str], *, ranges: bool = False) -> Content:
+def content_of(source: str | os.PathLike[str], *, ranges: bool = False, chunked: bool = False) -> Content:
     """Bring the bytes of a datastore to hand, plain or zipped; what it is is told by its first bytes.
 
     Parameters
@@ -123,6 +123,8 @@ def content_of(source: str | os.PathLike[str], *, ranges: bool = False) -> Conte
         See ``source_of``.
     ranges : bool
         Read an object on S3 by ranges, instead of fetching it whole; one that is zipped has to be fetched.
+    chunked : bool
+        Its curves are known to be stored in HDF5 chunks.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def content_of(source: str | os.PathLike[str], *, ranges: bool = False) -> Conte
     """
     found = source_of(source)
     stamp = found.stamp()
-    opened = found.open()
+    opened = found.open(chunked=ranges and chunked)
     try:
         content = _content_in(opened, found, stamp, ranges)
     except BaseException:

@@ -78,7 +78,7 @@ class LocalFile:
                 f"is no longer there ({one_line(str(exc))}); put the file back, then run again", source=self.name
             ) from exc
 
-    def open(self) -> IO[bytes]:
+    def open(self, *, chunked: bool = False) -> IO[bytes]:
         """Open it; see ``Source``."""
         try:
             return self.path.open("rb")

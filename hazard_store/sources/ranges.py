@@ -8,9 +8,14 @@ from fsspec.caching import BlockCache, register_cache
 
 from hazard_store.errors import SourceChangedError
 
-# What HDF5 reads besides curves are headers and names of some hundred bytes, many of them side by side.
+# What HDF5 reads besides contiguous curves are headers and names of some hundred bytes, many of them side by side.
 BLOCK_BYTES = 1 << 20
-CACHED_BLOCKS = 16
+
+# Curves in HDF5 chunks have an index, whose nodes lie between the chunks: with larger blocks, opening the file would
+# bring most of it, and with smaller ones each chunk would take several (`make bench`, section s3).
+CHUNKED_BLOCK_BYTES = 1 << 18
+
+CACHE_BYTES = 16 << 20
 
 
 class RangeCache(BlockCache):  # type: ignore[misc]
@@ -21,7 +26,7 @@ class RangeCache(BlockCache):  # type: ignore[misc]
 
     name = "hazard-store-ranges"
 
-    def __init__(self, blocksize: int, fetcher: Any, size: int, shown: str, maxblocks: int = CACHED_BLOCKS) -> None:
+    def __init__(self, blocksize: int, fetcher: Any, size: int, shown: str) -> None:
         from hazard_store.sources.s3 import translated
 
         self.requests = 0
@@ -35,7 +40,7 @@ class RangeCache(BlockCache):  # type: ignore[misc]
             self.fetched_bytes += len(content)
             return content
 
-        super().__init__(blocksize, fetch, size, maxblocks)
+        super().__init__(blocksize, fetch, size, CACHE_BYTES // blocksize)
 
     def _fetch(self, start: int | None, stop: int | None) -> bytes:
         first, last = start or 0, self.size if stop is None else min(stop, self.size)
@@ -48,7 +53,7 @@ class RangeCache(BlockCache):  # type: ignore[misc]
 register_cache(RangeCache, clobber=True)
 
 
-def open_ranges(filesystem: Any, path: str, shown: str) -> IO[bytes]:
+def open_ranges(filesystem: Any, path: str, shown: str, chunked: bool = False) -> IO[bytes]:
     """Open an object; its content is the same at each read, or reading raises `SourceChangedError`.
 
     Parameters
@@ -58,8 +63,14 @@ def open_ranges(filesystem: Any, path: str, shown: str) -> IO[bytes]:
         ``BUCKET/KEY``.
     shown : str
         How errors call it.
+    chunked : bool
+        Whether its curves are known to be stored in HDF5 chunks.
     """
     stream: IO[bytes] = filesystem.open(
-        path, "rb", block_size=BLOCK_BYTES, cache_type=RangeCache.name, cache_options={"shown": shown}
+        path,
+        "rb",
+        block_size=CHUNKED_BLOCK_BYTES if chunked else BLOCK_BYTES,
+        cache_type=RangeCache.name,
+        cache_options={"shown": shown},
     )
     return stream

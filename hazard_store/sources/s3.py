@@ -17,6 +17,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    InvalidRegionError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
@@ -142,12 +143,12 @@ class S3Object:
             raise
         return info
 
-    def open(self) -> IO[bytes]:
+    def open(self, *, chunked: bool = False) -> IO[bytes]:
         """Open it; see ``Source``. Only what is read is fetched, of this very content."""
         from hazard_store.sources.ranges import open_ranges
 
         with translated(self.name, SourceChangedError):
-            return open_ranges(_filesystem(), f"{self.bucket}/{self.key}", self.name)
+            return open_ranges(_filesystem(), f"{self.bucket}/{self.key}", self.name, chunked)
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,13 @@ def translated(name: str, missing: type[SourceError]) -> Iterator[None]:
         yield
     except (OSError, BotoCoreError, ClientError) as exc:
         raise _error_of(exc, name, missing) from exc
+    except ValueError as exc:
+        # botocore has no error of its own for it.
+        if not str(exc).startswith("Invalid endpoint"):
+            raise
+        raise UsageError(
+            f"{name}: {exc}: set AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) to a URL such as https://HOST, or unset it"
+        ) from exc
 
 
 def _error_of(exc: BaseException, name: str, missing: type[SourceError]) -> HazardStoreError:
@@ -241,6 +249,8 @@ def _error_of(exc: BaseException, name: str, missing: type[SourceError]) -> Haza
     bucket = name.removeprefix("s3://").partition("/")[0]
     if isinstance(exc, (NoCredentialsError, PartialCredentialsError, ProfileNotFound, TokenRetrievalError)):
         return CredentialsError(f"{name}: no AWS credentials ({exc}): set AWS_PROFILE, or log in anew, and run again")
+    if isinstance(exc, InvalidRegionError):
+        return UsageError(f"{name}: {exc}: set AWS_DEFAULT_REGION to a region of AWS, such as us-east-1")
     if code in EXPIRED_CODES:
         # The next attempt asks the SDK's chain anew: a profile may have been renewed by another program.
         disconnect()
