@@ -95,7 +95,8 @@ class EcsTasks:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except REQUEST_ERRORS as exc:
+        except (*REQUEST_ERRORS, ValueError) as exc:
+            # ValueError: botocore's for an endpoint that is no URL.
             raise ClusterError(
                 f"no cluster on Fargate: ECS in {self._settings.region} refused or did not answer: {exc}. The run "
                 "needs the permissions of the flow's role in deployments/aws/runs.yaml"

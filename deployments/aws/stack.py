@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -40,8 +41,9 @@ def stack_outputs(name: str, region: str | None = None) -> dict[str, str]:
         client: Any = boto3.Session(region_name=region).client("cloudformation", config=_CONFIG)
         region = client.meta.region_name
         (stack,) = client.describe_stacks(StackName=name)["Stacks"]
-    except REQUEST_ERRORS as exc:
-        raise _translated(exc, name, region) from exc
+    except (*REQUEST_ERRORS, ValueError) as exc:
+        # ValueError: botocore's for an endpoint that is no URL.
+        raise _translated(exc, name, region or os.environ.get("AWS_DEFAULT_REGION")) from exc
     if not re.fullmatch(r"(CREATE|UPDATE|UPDATE_ROLLBACK)_COMPLETE", stack["StackStatus"]):
         raise UsageError(f"stack {name} is {stack['StackStatus']} in {region}: its events tell why")
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}

@@ -404,9 +404,13 @@ def test_a_task_that_ecs_does_not_know_yet_is_waited_for(
             {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
             f"no cluster on Fargate: ECS in {REGION} refused or did not answer",
         ),
+        (
+            {"AWS_ENDPOINT_URL": "localhost"},
+            f"no cluster on Fargate: ECS in {REGION} refused or did not answer: Invalid",
+        ),
         ({"AWS_ACCESS_KEY_ID": None}, f"no cluster on Fargate: ECS in {REGION} refused or did not answer"),
     ],
-    ids=["no-cluster", "no-answer", "no-credentials"],
+    ids=["no-cluster", "no-answer", "no-url", "no-credentials"],
 )
 def test_an_ecs_that_refuses_is_one_line(
     fargate: FakeFargate, variables: dict[str, str | None], line: str, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,9 @@ from threading import Thread
 from typing import Any
 
 import boto3
+import h5py
 import pytest
+from moto.core.authorization import enable_iam_authentication
 from moto.server import ThreadedMotoServer
 from prefect_aws import AwsCredentials
 from prefect_aws.client_parameters import AwsClientParameters
@@ -176,6 +178,8 @@ def test_the_way_is_chosen_from_size_and_work(monkeypatch: pytest.MonkeyPatch) -
     assert auto.by_ranges(size=450_000_000, share=0.01, workers=1, read_bytes=4 << 20)
     # One worker that stores all of it reads all of it either way.
     assert not auto.by_ranges(size=450_000_000, share=1.0, workers=1, read_bytes=4 << 20)
+    # Nor is anything gained where each worker has to search an index of chunks first.
+    assert not auto.by_ranges(size=450_000_000, share=0.01, workers=8, read_bytes=4 << 20, chunked=True)
     for word in ("ranges", "whole"):
         forced = Reading.from_environment({READ_VARIABLE: word})
         assert forced.by_ranges(240_000, 1.0, 1, 4 << 20) is (word == "ranges")
@@ -207,6 +211,29 @@ def test_ranges_are_all_of_one_content(bucket: Any, synthetic: Path) -> None:
         made.delete()
         with pytest.raises(SourceChangedError, match="no longer there"):
             calculation.read("realisations", 150, 200)
+
+
+def test_chunked_curves_are_read_by_smaller_blocks(bucket: Any, synthetic: Path, tmp_path: Path) -> None:
+    chunked = tmp_path / "chunked.hdf5"
+    with h5py.File(synthetic) as read, h5py.File(chunked, "w") as written:
+        written.attrs.update(read.attrs)
+        for name in read:
+            if name.startswith("hcurves"):
+                written.create_dataset(name, data=read[name][:], chunks=True, compression="gzip")
+                written[name].attrs.update(read[name].attrs)
+            else:
+                read.copy(name, written)
+    bucket.upload_file(str(chunked), "chunked.hdf5")
+    with open_tried(chunked) as local:
+        assert local.has_chunked_curves
+        expected = local.read("realisations", 0, 25)
+    fetched = {}
+    for known in (False, True):
+        with open_calculation(f"s3://{BUCKET}/chunked.hdf5", ranges=True, chunked=known) as calculation:
+            assert (calculation.read("realisations", 0, 25) == expected).all()
+            fetched[known] = calculation.take_fetched_bytes()
+    print(f"chunked: {chunked.stat().st_size:,} bytes, an eighth of its sites read with {fetched}")
+    assert fetched[True] < fetched[False] / 2
 
 
 def test_a_prefix_is_listed_page_by_page(bucket: Any, tables: Settings, data_dir: Path) -> None:
@@ -286,6 +313,48 @@ def test_what_cannot_be_read_is_told_in_one_line(
         open_tried(url).close()
     assert type(caught.value) is error or issubclass(type(caught.value), error)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"AWS_DEFAULT_REGION": "new zealand"}, "set AWS_DEFAULT_REGION to a region of AWS, such as us-east-1"),
+        ({"AWS_ENDPOINT_URL_S3": "localhost:4566"}, "Invalid endpoint: localhost:4566: set AWS_ENDPOINT_URL"),
+    ],
+)
+def test_settings_that_mean_nothing_are_told(
+    variables: dict[str, str], text: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    s3.disconnect()
+    with pytest.raises(UsageError, match=text):
+        source_of(f"s3://{BUCKET}/calc_1.hdf5")
+
+
+def test_who_may_not_read_an_object_is_told_what_is_needed(
+    bucket: Any, moto_endpoint: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By moto's own evaluation of a user's policies, of which there are none at first."""
+    bucket.upload_file(str(data_dir / "custom_ids.hdf5"), "calc_1.hdf5")
+    iam = boto3.client("iam", endpoint_url=moto_endpoint, region_name="us-east-1")
+    iam.create_user(UserName="modeller")
+    keys = iam.create_access_key(UserName="modeller")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+    s3.disconnect()
+    url = f"s3://{BUCKET}/calc_1.hdf5"
+    with enable_iam_authentication():
+        with pytest.raises(
+            SourceError, match=r"\(403\): these credentials need s3:GetObject for it, and s3:ListBucket"
+        ):
+            source_of(url)
+        with pytest.raises(SourceError, match=r"\(403\): these credentials need"):
+            folder_of(f"s3://{BUCKET}/night").listing(DEFAULT_PATTERNS)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of somebody else")
+        s3.disconnect()
+        with pytest.raises(CredentialsError, match=r"refuses these AWS credentials \(SignatureDoesNotMatch\)"):
+            source_of(url)
 
 
 class _Refusing(BaseHTTPRequestHandler):
