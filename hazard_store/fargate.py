@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from hazard_store.pacing import Target, Work, pace
+from hazard_store.pacing import START_UP, Target, Work, pace
 from hazard_store.prices import FargatePrices
 
 
@@ -192,6 +192,8 @@ def _option(size: WorkerSize, workers: int, storing_secs: float, bound_by: str, 
     worker_secs = start_secs(size) + storing_secs
     # Workers are asked for when the scheduler answers.
     seconds = start_secs(SCHEDULER) + worker_secs
+    if storing_secs < seconds - storing_secs:
+        bound_by = START_UP
     scheduler_usd = _usd(SCHEDULER, seconds, prices, spot=False)
     return FargateOption(
         size,

@@ -23,6 +23,16 @@ TEMPLATE = Path(__file__).with_name("ecs-base-job-template.json")
 # to take its cluster down. Without it ECS waits 30 s.
 STOP_TIMEOUT_SECS = 120
 
+# The disk of a task, for a flow fetches its calculation whole: Fargate gives 20 GiB, and 21 to 200 where it is asked.
+DISK_GIB: Mapping[str, Any] = {
+    "title": "Disk",
+    "description": "GiB of a run's disk, which must hold its calculation, and the zip archive that it comes in.",
+    "type": "integer",
+    "minimum": 21,
+    "maximum": 200,
+    "default": 21,
+}
+
 # Of a flow that plans, checks the source and watches workers; `--cluster none` stores with it as well. The flow is not
 # on Spot: its end would end the store.
 DEFAULTS: Mapping[str, Any] = {
@@ -43,6 +53,8 @@ def base_job_template() -> dict[str, Any]:
     definition = template["job_configuration"]["task_definition"]
     # The overrides of a run name it as well; in the definition it says of a task that was started by hand.
     definition["taskRoleArn"] = "{{ task_role_arn }}"
+    definition["ephemeralStorage"] = {"sizeInGiB": "{{ disk_gib }}"}
+    template["variables"]["properties"]["disk_gib"] = dict(DISK_GIB)
     definition["containerDefinitions"][0] |= {
         "cpu": "{{ cpu }}",
         "memory": "{{ memory }}",

@@ -346,6 +346,7 @@ def test_the_ecs_worker_starts_a_flow_run_as_the_stack_says(aws: Aws, flow_run: 
     assert (definition["cpu"], definition["memory"], definition["networkMode"]) == ("512", "2048", "awsvpc")
     (container,) = definition["containerDefinitions"]
     assert (container["image"], container["stopTimeout"]) == (IMAGE, STOP_TIMEOUT_SECS)
+    assert definition["ephemeralStorage"] == {"sizeInGiB": 21}
     assert container["logConfiguration"]["options"]["awslogs-group"] == aws.outputs["FlowLogGroup"]
 
     (override,) = task["overrides"]["containerOverrides"]
@@ -407,6 +408,11 @@ def test_the_command_makes_the_pool_once_and_then_renews_it(
         ({}, ["--stack", "nowhere"], "there is no stack nowhere in us-east-1: deploy it first"),
         ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, ["--stack", "x"], "AWS credentials are missing"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, ["--stack", "x"], "no answer from CloudFormation in us-east-1: "),
+        (
+            {"AWS_ENDPOINT_URL": "localhost"},
+            ["--stack", "x"],
+            "CloudFormation in us-east-1 refused: Invalid endpoint: localhost",
+        ),
         ({"AWS_PROFILE": "nobody"}, ["--stack", "x"], "The config profile (nobody) could not be found"),
         ({}, [], "Missing option '--stack'"),
     ],
