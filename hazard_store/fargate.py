@@ -36,7 +36,7 @@ SCHEDULER = SIZES[0]
 # Numbers of workers that are weighed: a few percent of time do not decide between 24 and 25.
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
-# From RunTask to a process that runs: network interface, image (0.9 GB) and container. Taken from AWS's own accounts of
+# From RunTask to a process that runs: network interface, image (1.1 GB) and container. Taken from AWS's own accounts of
 # it, half a minute to a minute and a half; not measured.
 TASK_START_SECS = 60.0
 

@@ -10,8 +10,8 @@ from typing import IO
 
 from hazard_store.errors import NotADatastoreError
 
-COPY_BLOCK_BYTES = 8 << 20
-"""Of an object on S3 that is a request, each of which takes as long to begin as it takes to send two megabytes."""
+COPY_BLOCK_BYTES = 4 << 20
+"""Of an object on S3 that is one request; `zips` lets archives be read in no larger pieces."""
 
 FREE_SPACE_MARGIN_BYTES = 64 << 20
 """Left free on the temporary disk beside the copy: a full /tmp breaks other programs."""
