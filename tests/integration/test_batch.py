@@ -25,6 +25,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.artifacts import slug
+from flows.store_batch import store_batch
 from hazard_store import storing
 from hazard_store.batch.examination import ReaderOptions
 from hazard_store.batch.looking import Batch, Look
@@ -140,10 +141,10 @@ def test_a_batch_is_stored_by_event_and_by_schedule_and_once(
 
     # Again, when the rest of a file has come: only that one is stored, and what was refused is no failure any more.
     (notified / "calc_23.hdf5").write_bytes(whole)
-    again = operator.start("store-batch", prefix=str(notified), settle_secs=0, cluster="none")
-    state, message = operator.end(again)
-    assert (state, message) == ("COMPLETED", "2 refused, 2 stored before, 1 stored"), message
-    assert [child.name for child in children_of(operator, again)] == ["store calc_23"]
+    again: Any = store_batch(prefix=str(notified), settle_secs=0, cluster="none", return_state=True)
+    assert (again.type.value, again.message) == ("COMPLETED", "2 refused, 2 stored before, 1 stored"), again.message
+    run = operator.client.read_flow_run(again.state_details.flow_run_id)
+    assert [child.name for child in children_of(operator, run)] == ["store calc_23"]
 
     scheduled = first_run(operator, nightly)
     state, message = operator.end(scheduled)
@@ -166,8 +167,6 @@ def test_a_batch_is_stored_by_event_and_by_schedule_and_once(
 def test_bad_parameters_are_refused_in_one_sentence(
     operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any], sentence: str
 ) -> None:
-    from flows.store_batch import store_batch
-
     monkeypatch.chdir(tmp_path)
     state: Any = store_batch(**parameters, return_state=True)
     assert (state.type.value, state.message.startswith(sentence)) == ("FAILED", True), state.message
@@ -175,8 +174,6 @@ def test_bad_parameters_are_refused_in_one_sentence(
 
 
 def test_a_forbidden_prefix_is_refused(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.store_batch import store_batch
-
     monkeypatch.setenv(PREFIXES_VARIABLE, "/srv/openquake")
     state: Any = store_batch(prefix=str(tmp_path), return_state=True)
     assert state.message.startswith(f"{tmp_path} lies outside the folders that may be read here (/srv/openquake): ")
@@ -265,5 +262,5 @@ def test_the_runs_that_a_batch_started_end_with_it(operator: Operator, data_dir:
     # The other file is the next run's.
     assert [one.id for one in children_of(operator, run)] == [child.id]
     operator.proxy.rule = lambda name, body: None
-    state, message = operator.end(operator.start("store-batch", prefix=str(tmp_path), settle_secs=0, cluster="none"))
-    assert (state, message) == ("COMPLETED", "2 stored"), message
+    next_run: Any = store_batch(prefix=str(tmp_path), settle_secs=0, cluster="none", return_state=True)
+    assert (next_run.type.value, next_run.message) == ("COMPLETED", "2 stored"), next_run.message

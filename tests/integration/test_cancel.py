@@ -63,7 +63,7 @@ def until(condition: Callable[[], Any], timeout_secs: float = 120.0) -> Any:
     deadline = time.monotonic() + timeout_secs
     while not (result := condition()):
         assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.1)
+        time.sleep(0.3)
     return result
 
 

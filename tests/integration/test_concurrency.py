@@ -12,9 +12,11 @@ import pytest
 from hazard_store import lease
 from hazard_store.deletion import delete
 from hazard_store.errors import LeaseHeldError, NotStoredError
+from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.meta import read_meta
 from hazard_store.settings import Settings
+from hazard_store.storing import store_in_process
 from hazard_store.verification import MODES, Mode, verify
 from tests.integration.fault_proxy import FaultProxy, fault_proxy
 from tests.integration.processes import (
@@ -50,6 +52,13 @@ def own_proxy(dynamodb_endpoint: str) -> Iterator[FaultProxy]:
 @pytest.fixture
 def source(data_dir: Path) -> Path:
     return data_dir / "custom_ids.hdf5"
+
+
+def store_here(source: Path, haz_sol_id: str, layout: str, settings: Settings) -> None:
+    """What is there before anything happens at once: in this process, which has tried the file already."""
+    encoding, partition = layout.split("+")
+    request = StoreRequest(str(source), haz_sol_id, encoding=encoding, partition=partition)
+    assert store_in_process(request, settings).complete
 
 
 @in_two_layouts
@@ -130,7 +139,7 @@ def test_a_verify_of_a_store_that_was_killed_says_what_is_missing(
 def test_a_store_or_delete_that_begins_during_a_verify_is_no_difference_of_the_store(
     layout: str, mode: Mode, tables: Settings, source: Path, data_dir: Path
 ) -> None:
-    assert run(*store_command(source, "ONE", layout)).code == 0
+    store_here(source, "ONE", layout, tables)
     begun: list[int] = []
 
     def once(*args: object) -> None:
@@ -179,9 +188,9 @@ def test_a_delete_that_is_killed_again_and_again_goes_on_where_it_was(
     layout: str, own_proxy: FaultProxy, tables: Settings, source: Path
 ) -> None:
     """SIGKILL at the first write of the first run, the second of the next, the fourth, until one comes to its end."""
-    assert run(*store_command(source, "ONE-2", layout)).code == 0
+    store_here(source, "ONE-2", layout, tables)
     neighbour = dump(tables)
-    assert run(*store_command(source, "ONE", layout)).code == 0
+    store_here(source, "ONE", layout, tables)
     kills = 0
     while True:
         command = KilledAt(own_proxy, 2**kills, "delete", "ONE", "--yes")

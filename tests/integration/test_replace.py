@@ -37,16 +37,17 @@ def store(source: Path, layout: Layout, settings: Settings, **changes: Any) -> S
     return report
 
 
-@pytest.fixture
-def larger(data_dir: Path, tmp_path: Path) -> Path:
+# One file for all tests: a process tries each file once, which takes longer than to store it.
+@pytest.fixture(scope="module")
+def larger(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five sites, each in a bin of its own."""
-    return fewer_sites(data_dir / "custom_ids.hdf5", tmp_path / "larger.hdf5", 5)
+    return fewer_sites(data_dir / "custom_ids.hdf5", tmp_path_factory.mktemp("larger") / "calc_1.hdf5", 5)
 
 
-@pytest.fixture
-def smaller(data_dir: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def smaller(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first three of them."""
-    return fewer_sites(data_dir / "custom_ids.hdf5", tmp_path / "smaller.hdf5", 3)
+    return fewer_sites(data_dir / "custom_ids.hdf5", tmp_path_factory.mktemp("smaller") / "calc_1.hdf5", 3)
 
 
 @by_layout

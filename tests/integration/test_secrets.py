@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,16 +145,23 @@ def test_commands_show_and_leave_no_secret(
     stored = run("store", source, "--id", "LEFT-4", *flags)
     operator.proxy.message = REFUSAL
     operator.proxy.rule = lambda name, _: (400, "InvalidSignatureException") if name == "BatchWriteItem" else None
-    ended = {
-        "a store": stored,
-        "a refused signature": run("store", source, "--id", "LEFT-5", *flags),
-        "a refused signature, without Prefect": run("store", source, "--id", "LEFT-6", "--cluster", "none"),
-        "no answer": run("store", source, "--id", "LEFT-7", *flags, endpoint=f"http://127.0.0.1:{free_port()}"),
-        "an endpoint": run("status", "LEFT-8", endpoint=f"http://user:{PASSWORD}@127.0.0.1"),
-        **{f"store {url}": run("store", url, "--id", "LEFT-9", *flags) for url in URLS},
-        **{f"verify {url}": run("verify", url, "--id", "LEFT-9") for url in URLS},
-        **{f"notify-batch {url}": run("notify-batch", url) for url in URLS},
+    commands: dict[str, tuple[object, ...]] = {
+        "a refused signature": ("store", source, "--id", "LEFT-5", *flags),
+        "a refused signature, without Prefect": ("store", source, "--id", "LEFT-6", "--cluster", "none"),
+        "no answer": ("store", source, "--id", "LEFT-7", *flags),
+        "an endpoint": ("status", "LEFT-8"),
+        **{f"store {url}": ("store", url, "--id", "LEFT-9", *flags) for url in URLS},
+        **{f"verify {url}": ("verify", url, "--id", "LEFT-9") for url in URLS},
+        **{f"notify-batch {url}": ("notify-batch", url) for url in URLS},
     }
+    endpoints = {
+        "no answer": f"http://127.0.0.1:{free_port()}",
+        "an endpoint": f"http://user:{PASSWORD}@127.0.0.1",
+    }
+    # Some wait for a store that refuses them or does not answer, and the others can go on meanwhile.
+    with ThreadPoolExecutor(3) as pool:
+        running = {name: pool.submit(run, *words, endpoint=endpoints.get(name)) for name, words in commands.items()}
+    ended = {"a store": stored, **{name: command.result() for name, command in running.items()}}
     shown = {name: command.out + command.err for name, command in ended.items()}
     assert stored.code == 0
     assert "LEFT-4" in shown["a store"]
