@@ -164,6 +164,8 @@ def test_a_chunk_that_waits_for_its_budget_stops_when_its_run_gives_the_lease_ba
     assert str(record.error).startswith("LeaseLostError: ")
     with pytest.raises(LeaseLostError):
         finish(plan, [], 0.0)
+    # The holder knows by its next renewal.
+    assert plan.lost.wait(60)
     with pytest.raises(LeaseLostError):
         stack.close()
 

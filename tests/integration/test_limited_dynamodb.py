@@ -342,7 +342,8 @@ def test_a_client_that_compares_checksums_finds_the_wrong_ones(store: LimitedDyn
 
 @pytest.mark.parametrize("name", PASSING)
 def test_the_sender_survives(store: LimitedDynamoDb, impatient: Settings, tables: Settings, name: str) -> None:
-    items = encoded_items("packed+solution", 40)
+    # Many requests, and few write units: after a throttle they are sent slowly.
+    items = encoded_items("packed+solution", 40, imts=1)
     store.set_faults(**{name: 0.3})
     metrics = send(items, impatient).metrics
     assert store.counts()["faults"][name] > 0
@@ -354,7 +355,7 @@ def test_the_sender_survives(store: LimitedDynamoDb, impatient: Settings, tables
     "name", ["internal_error", "timeout_after", "reset_midway", "cut_short", "cut_json", "wrong_crc32"]
 )
 def test_the_sender_survives_under_limits(dynamodb_endpoint: str, tables: Settings, name: str) -> None:
-    items = encoded_items("packed+solution", 20)
+    items = encoded_items("packed+solution", 20, imts=3)
     with limited_dynamodb(dynamodb_endpoint, table_wcu=200, burst_secs=0.1) as store:
         store.set_faults(**{name: {"rate": 0.3, "hang_secs": 0.5}})
         metrics = send(items, replace(tables, endpoint=store.endpoint)).metrics
