@@ -20,7 +20,7 @@ RETRY_DELAYS_SECS = (0.1, 0.1)
 _PROGRAM = f"""
 import sys
 from hazard_store import lease, storing
-lease.RENEW_SECS, lease.LEASE_SECS = {RENEW_SECS}, {LEASE_SECS}
+lease.RENEW_SECS, lease.LEASE_SECS = {RENEW_SECS}, {{lease_secs}}
 storing.CHUNK_RETRY_DELAYS_SECS = {RETRY_DELAYS_SECS}
 from hazard_store.cli import main
 main(sys.argv[1:])
@@ -41,10 +41,10 @@ class Ended:
 class Command:
     """``hazard-store`` in a process, with its own address of the store where one is given."""
 
-    def __init__(self, *args: object, endpoint: str | None = None) -> None:
-        program = _PROGRAM
+    def __init__(self, *args: object, endpoint: str | None = None, lease_secs: float = LEASE_SECS) -> None:
+        program = _PROGRAM.format(lease_secs=lease_secs)
         if endpoint is not None:
-            program = f"import os; os.environ['HAZARD_STORE_ENDPOINT'] = {endpoint!r}\n{_PROGRAM}"
+            program = f"import os; os.environ['HAZARD_STORE_ENDPOINT'] = {endpoint!r}\n{program}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

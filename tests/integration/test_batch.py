@@ -147,8 +147,13 @@ def test_a_batch_is_stored_by_event_and_by_schedule_and_once(
     assert [child.name for child in children_of(operator, run)] == ["store calc_23"]
 
     scheduled = first_run(operator, nightly)
-    state, message = operator.end(scheduled)
+    deadline = time.monotonic() + WAIT_SECS
+    while (state_now := operator.client.read_flow_run(scheduled.id).state) is None or state_now.is_scheduled():
+        assert time.monotonic() < deadline, "the schedule starts nothing"
+        time.sleep(0.5)
+    # The next one would run beside other tests.
     operator.client.request("PATCH", path, json={"active": False})
+    state, message = operator.end(scheduled)
     assert (state, message, scheduled.auto_scheduled) == ("COMPLETED", "1 stored", True), message
     assert read_meta("calc_20", operator.settings).complete
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -296,9 +297,15 @@ def test_chunks_of_a_run_whose_process_was_killed_stop_when_its_lease_has_ended(
     stage.check_what_is_left("storing")
 
 
-def test_ctrl_c_ends_a_store_on_a_local_cluster_within_seconds(stage: Stage, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_store_on_a_local_cluster_within_seconds(
+    stage: Stage, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment["PREFECT_HOME"] = str(tmp_path)
+    # Whoever has stored before has the server's database, which takes many seconds to make.
+    database = prefect_server.log_path.with_name("prefect.db")
+    with closing(sqlite3.connect(database)) as there, closing(sqlite3.connect(tmp_path / database.name)) as here:
+        there.backup(here)
     words = ["store", str(stage.source), "--id", stage.haz_sol_id, "--workers", "2", "--max-wcu", str(MAX_WCU)]
     with subprocess.Popen(
         [sys.executable, "-m", "hazard_store", *words],

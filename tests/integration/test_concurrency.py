@@ -215,7 +215,8 @@ class KilledAt:
         self._left = number
         self._ready = threading.Event()
         proxy.rule = self._rule
-        self._command = Command(*args, endpoint=proxy.endpoint)
+        # The lease of a run that is dead for sure may be a short one.
+        self._command = Command(*args, endpoint=proxy.endpoint, lease_secs=1.0)
         self._ready.set()
 
     def end(self) -> Ended:

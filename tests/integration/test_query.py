@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.meta import mark_incomplete
 from hazard_store.oq import open_calculation
 from hazard_store.settings import Settings
+from hazard_store.storage import connection
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind, table_name
 from hazard_store.storage.tables import create_tables
@@ -195,6 +197,8 @@ def test_what_is_not_stored_and_a_store_that_is_not_there_are_said(
 ) -> None:
     with pytest.raises(NotStoredError, match="NOTHING"):
         query.curves("NOTHING")
+    # Three attempts, and not ten seconds of them.
+    monkeypatch.setattr(connection, "FIRST_CONTACT", replace(connection.FIRST_CONTACT, deadline_secs=0.1))
     with pytest.raises(StoreUnreachableError):
         query.curves("NOTHING", settings=Settings(endpoint="http://127.0.0.1:9", stage=tables.stage))
 

@@ -133,7 +133,7 @@ def test_a_slow_store_shows_where_it_is_and_what_it_was(
     assert 1 <= reporting.UPDATE_EVERY_SECS <= 10
     monkeypatch.setattr(reporting, "UPDATE_EVERY_SECS", 2.0)
     monkeypatch.setenv(VARIABLE, "1000")
-    write_calculation(tmp_path / "calc_1.hdf5", 80, n_imts=2, n_levels=5, with_stats=False)
+    write_calculation(tmp_path / "calc_1.hdf5", 60, n_imts=2, n_levels=5, with_stats=False)
     throttles = [(400, "ThrottlingException")] * 3
 
     def at_first(operation: str, body: bytes) -> tuple[int, str] | None:
@@ -150,7 +150,7 @@ def test_a_slow_store_shows_where_it_is_and_what_it_was(
     # While the one chunk ran: within it, with the rates, at most every second and at least every ten.
     amid = [one for one in seen if 0 < one["data"] < 100]
     assert amid, [one["description"] for one in seen]
-    text = r"`NZ_slow/1` \(packed\+solution\): \d+ of 960 items, [1-9]\d* items/s, [1-9]\d* WCU/s, ETA 0:\d\d, "
+    text = r"`NZ_slow/1` \(packed\+solution\): \d+ of 720 items, [1-9]\d* items/s, [1-9]\d* WCU/s, ETA 0:\d\d, "
     assert re.fullmatch(text + r"3 throttles, 1 chunk under way, 0 chunks failed", amid[-1]["description"])
     times = [datetime.fromisoformat(one["updated"]) for one in seen]
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times[:-1])]
@@ -170,16 +170,16 @@ def test_a_slow_store_shows_where_it_is_and_what_it_was(
 
     # The task list, the events and the logs.
     message = api.task_messages("NZ_slow/1")[chunk_id]
-    assert re.fullmatch(r"960 items, .* WCU, .* items/s, 3 retries, 3 throttles", message)
+    assert re.fullmatch(r"720 items, .* WCU, .* items/s, 3 retries, 3 throttles", message)
     events = {e["event"]: e for e in api.events("NZ_slow/1", 3)}
     assert events["hazard.chunk.stored"]["resource"]["prefect.resource.name"] == "NZ_slow/1"
     stored = events["hazard.calculation.stored"]["payload"]
-    assert (stored["items"], stored["wcu"], stored["chunks"]) == (960, wcu, 1)
+    assert (stored["items"], stored["wcu"], stored["chunks"]) == (720, wcu, 1)
     assert stored["cost_usd"] == pytest.approx(wcu / 1000)
     logs = api.logs("NZ_slow/1")
     messages = [one["message"] for one in logs]
-    assert messages.count(f"{chunk_id}: storing 960 items") == 1
-    assert sum(message.startswith(f"{chunk_id}: stored 960 items, ") for message in messages) == 1
+    assert messages.count(f"{chunk_id}: storing 720 items") == 1
+    assert sum(message.startswith(f"{chunk_id}: stored 720 items, ") for message in messages) == 1
     assert {one["name"] for one in logs} <= {"prefect.flow_runs", "prefect.task_runs", "prefect.task_runner.dask"}
     assert len(messages) == len({(one["name"], one["message"], one["task_run_id"]) for one in logs})
 
