@@ -183,7 +183,7 @@ def outcome_without_worker(job: StoreJob, chunk_id: ChunkId, part: Part, why: st
     nothing of it.
     """
     try:
-        record = Ledger(job.settings, LEASE_POLICY).chunks(job.haz_sol_id, job.layout).get(chunk_id)
+        record = Ledger(job.settings, LEASE_POLICY).chunk(job.haz_sol_id, job.layout, chunk_id)
     except HazardStoreError as exc:
         return ChunkOutcome(chunk_id, part, Metrics(), f"{why}; and the ledger does not answer: {exc}")
     if record is not None and (record.status, record.run_id) == ("done", job.run_id):

@@ -163,6 +163,15 @@ class Ledger:
         records = (_record_from_json(ChunkRecord, entry.record) for entry in entries)
         return {record.chunk_id: record for record in records}
 
+    def chunk(self, haz_sol_id: str, layout: Layout, chunk_id: ChunkId) -> ChunkRecord | None:
+        """Give the record of one chunk, or None."""
+        with translated(self._settings, self._table):
+            try:
+                entry = self._model.get(haz_sol_id, _chunk_entry(layout, chunk_id), consistent_read=True)
+            except self._model.DoesNotExist:
+                return None
+        return _record_from_json(ChunkRecord, entry.record)
+
     def save_chunk(self, haz_sol_id: str, layout: Layout, record: ChunkRecord) -> None:
         """Write a chunk's record."""
         self._save(haz_sol_id, _chunk_entry(layout, record.chunk_id), record.status, record)
@@ -174,12 +183,7 @@ class Ledger:
 
         A chunk that this very run has done is left as it is: Dask runs a task again whose worker died with its result.
         """
-        with translated(self._settings, self._table):
-            try:
-                entry = self._model.get(haz_sol_id, _chunk_entry(layout, chunk_id), consistent_read=True)
-                earlier: ChunkRecord | None = _record_from_json(ChunkRecord, entry.record)
-            except self._model.DoesNotExist:
-                earlier = None
+        earlier = self.chunk(haz_sol_id, layout, chunk_id)
         if earlier is not None and (earlier.status, earlier.run_id, earlier.identity) == ("done", run_id, identity):
             return earlier
         attempts = earlier.attempts if earlier is not None and earlier.identity == identity else 0

@@ -45,8 +45,6 @@ _TABLES = (LOG_TABLE, EXP_TABLE)
 _HEADS = np.array([FORMAT << 4 | order for order in ORDERS])
 _N_WEIGHTS = np.array([order - 1 for order in ORDERS])
 
-_WRONG = {1: "it ends at another place", 2: "its check does not fit"}
-
 
 def poes_to_payloads(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]) -> Iterator[bytes]:
     """Pack curves, one payload each.
@@ -112,12 +110,13 @@ def payloads_to_poes(
     bits = np.empty((len(some), *levels.shape), np.uint32)
     faults = kernels.decode_curves(data, ends, weights, rows, CHECK_MODULUS, _TABLES, DECODER, bits)
     for number, payload, curve, fault in zip(readable, some, bits, faults.tolist(), strict=True):
-        if fault:
-            n_imts, n_levels = levels.shape
-            what = f"payload of {len(payload)} bytes is no {n_imts} IMTs x {n_levels} levels: {_WRONG[fault]}"
-            results[number] = CorruptItemError(what)
-        else:
+        if fault == kernels.FINE:
             results[number] = curve.view(np.float32)
+        else:
+            why = "it ends at another place" if fault == kernels.ENDS_ELSEWHERE else "its check does not fit"
+            n_imts, n_levels = levels.shape
+            what = f"payload of {len(payload)} bytes is no {n_imts} IMTs x {n_levels} levels: {why}"
+            results[number] = CorruptItemError(what)
     return results
 
 

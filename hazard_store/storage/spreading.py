@@ -8,7 +8,6 @@ hash key that is written much, writes that march through the range would all go 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.planning import spread_order
@@ -38,8 +37,8 @@ def _in_turns(window: list[EncodedItem]) -> Iterator[EncodedItem]:
     by_key: dict[str, list[EncodedItem]] = {}
     for item in window:
         by_key.setdefault(item.hash_key, []).append(item)
-    queues = [[items[place] for place in spread_order(len(items))] for items in by_key.values()]
-    for turn in zip_longest(*queues):
-        for item in turn:
-            if item is not None:
-                yield item
+    queues = [[items[place] for place in reversed(spread_order(len(items)))] for items in by_key.values()]
+    while queues:
+        for queue in queues:
+            yield queue.pop()
+        queues = [queue for queue in queues if queue]
