@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import Workers
+from benchmarks.processes import Usage
 from hazard_store.jobs import Silent, StoreReport, StoreRequest
 
 
@@ -16,7 +16,7 @@ class FlowRun:
 
     report: StoreReport
     seconds: float
-    workers: Workers
+    usage: Usage
 
     @property
     def items(self) -> int:
@@ -39,10 +39,10 @@ def store(
     from flows.store_hazard import run
 
     request = StoreRequest(str(path), "BENCH", encoding=encoding, partition=partition, max_wcu=max_wcu)
-    with Workers() as watched:
+    with Usage() as usage:
         started = time.perf_counter()
         report = run(request, "local", workers, Silent())
         seconds = time.perf_counter() - started
     if not report.complete:
         raise SystemExit(f"the store of the benchmark failed: {[o.error for o in report.failed]}")
-    return FlowRun(report, seconds, watched)
+    return FlowRun(report, seconds, usage)

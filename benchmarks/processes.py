@@ -1,61 +1,94 @@
-"""What the processes below this one use, looked at while they run."""
+"""What this process and those below it use, by what they are there for."""
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
+from collections import Counter
 
 import psutil
 
-LOOK_EVERY_SECS = 0.25
+# A look walks through all processes of the machine, whose time is what is being measured.
+LOOK_EVERY_SECS = 1.0
+
+WORKERS, DATABASE, SERVER, SELF, OTHERS = "workers", "database", "Prefect server", "flow's process", "others"
+
+# What a process's command line has in it. Python starts Dask's workers, and those of `multiprocessing`, by this name.
+_MARKS = {"spawn_main": WORKERS, "DynamoDBLocal": DATABASE, "prefect server": SERVER}
 
 
-class Workers:
-    """Memory and processor time of the Dask workers that run within the block.
+class Usage:
+    """Processor time within the block, and the memory of workers: processes that started, or were ready, for it.
 
     Attributes
     ----------
-    peak_mb : float
-        The largest resident set that a worker ever had.
     seen_mb : list of (float, float)
-        When it was looked, seconds from the block's beginning, and the largest resident set at that moment.
-    cpu_secs : float
-        Processor time of all workers until they were seen last.
+        When it was looked, seconds from the block's beginning, and the largest resident set of a worker at that moment.
+    cpu_secs : dict of str to float
+        By what the processes are: workers, the database, the Prefect server, this process. Known behind the block.
     """
 
     def __init__(self) -> None:
         self.seen_mb: list[tuple[float, float]] = []
-        self._cpu_secs: dict[int, float] = {}
+        self.cpu_secs: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Usage:
         self._began = time.monotonic()
+        self._before = _living_cpu_secs()
+        self._ended_before = _cpu_secs_of(resource.RUSAGE_CHILDREN)
+        self._self_before = _cpu_secs_of(resource.RUSAGE_SELF)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
+        found: Counter[str] = Counter({SELF: _cpu_secs_of(resource.RUSAGE_SELF) - self._self_before})
+        now = _living_cpu_secs()
+        for pid, (role, secs) in now.items():
+            found[role] += secs - self._before.get(pid, (role, 0.0))[1]
+        # Those that ended within the block, and were waited for, are workers but for some that live for a moment.
+        ended = _cpu_secs_of(resource.RUSAGE_CHILDREN) - self._ended_before
+        found[WORKERS] += ended - sum(secs for pid, (_, secs) in self._before.items() if pid not in now)
+        self.cpu_secs = dict(found)
 
     @property
     def peak_mb(self) -> float:
+        """The largest resident set that a worker had whenever it was looked."""
         return max((mb for _, mb in self.seen_mb), default=0.0)
-
-    @property
-    def cpu_secs(self) -> float:
-        return sum(self._cpu_secs.values())
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_SECS):
             largest = 0.0
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if "spawn_main" not in " ".join(process.cmdline()):
-                        continue
-                    largest = max(largest, process.memory_info().rss / 2**20)
-                    times = process.cpu_times()
-                    self._cpu_secs[process.pid] = times.user + times.system
+                    if _role_of(process) == WORKERS:
+                        largest = max(largest, process.memory_info().rss / 2**20)
                 except psutil.Error:
                     continue
             self.seen_mb.append((time.monotonic() - self._began, largest))
+
+
+def _role_of(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    return next((role for mark, role in _MARKS.items() if mark in command), OTHERS)
+
+
+def _living_cpu_secs() -> dict[int, tuple[str, float]]:
+    """Give what each process below this one is, and the processor time that it has taken so far."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            times = process.cpu_times()
+            found[process.pid] = (_role_of(process), times.user + times.system)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _cpu_secs_of(whom: int) -> float:
+    used = resource.getrusage(whom)
+    return used.ru_utime + used.ru_stime

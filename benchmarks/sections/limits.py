@@ -57,13 +57,13 @@ class Run:
 
 RUNS = (
     Run("location", 2),
+    Run("solution", 2),
     Run("solution", 2, split_after_secs=5.0),
     Run("location", 2, max_wcu=1_500.0),
 )
 MORE_RUNS = (
     Run("location", 4),
     Run("solution", 1),
-    Run("solution", 2),
     Run("solution", 4, split_after_secs=5.0),
     Run("location", 1, max_wcu=1_500.0),
     Run("location", 4, max_wcu=1_500.0),

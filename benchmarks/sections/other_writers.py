@@ -14,7 +14,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import awswrangler
 import boto3
 
 from benchmarks import flow_runs
@@ -128,6 +127,9 @@ def _with_boto3(calculation: Calculation, settings: Settings) -> None:
 
 
 def _with_awswrangler(calculation: Calculation, settings: Settings) -> None:
+    # Installed for this section only.
+    import awswrangler
+
     awswrangler.config.dynamodb_endpoint_url = settings.endpoint
     session = boto3.Session(region_name=settings.region)
     awswrangler.dynamodb.put_items(

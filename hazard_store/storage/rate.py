@@ -1,9 +1,9 @@
 """How fast a process writes to a table: as fast as the table takes it, and never faster than the run's budget.
 
 DynamoDB does not say what it can take; it refuses what is too much, in whole or in part. `RateController` finds the
-limit from that: it doubles its rate every half second until something is refused, then stays just under what was really
-delivered, and every few seconds probes a little beyond, after the manner of TCP's CUBIC. What the store did not use
-while the rate was below its limit it keeps for some seconds, so that the small waves of the rate cost nothing.
+limit from that: it doubles its rate every quarter of a second until something is refused, then stays just under what
+was really delivered, and every few seconds probes a little beyond, after the manner of TCP's CUBIC. What the store did
+not use while the rate was below its limit it keeps for some seconds, so that the small waves of the rate cost nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ START_WCU_PER_SEC = 1_000.0
 # What takes less than this is held down by the delays of what is sent again; and a store that refuses at random, at any
 # rate, is still written to.
 MIN_WCU_PER_SEC = 200.0
-DOUBLING_SECS = 0.5
+DOUBLING_SECS = 0.25
 
 # A thread that wakes late may make up for so much. More would add up to bursts beyond the budget.
 CATCH_UP_SECS = 0.05
