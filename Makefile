@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # In the order of the files, for the long ones come first.
-PYTEST_ARGS ?= -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST_ARGS ?= -n 3 --dist loadscope --no-loadscope-reorder
 BENCH_ARGS ?=
 CONFORMANCE_ARGS ?= --store
 FUZZ_ARGS ?=

@@ -117,9 +117,10 @@ def pace(
     connections : int
         Requests that a worker has under way.
     max_wcu : float, optional
-        Write units a second of the whole run, split evenly among the workers.
+        Write units a second of the whole run, split evenly among the workers that can still be at work.
     """
     queues, shared = _queues(works, workers)
+    chunks_left = len(works)
     busy: dict[int, _Running] = {}
     waited_for: Counter[str] = Counter()
     now = 0.0
@@ -127,9 +128,9 @@ def pace(
         for worker, queue in enumerate(queues):
             if worker not in busy and (queue or shared):
                 work = (queue or shared).popleft()
-                busy[worker] = _start(work, target, connections, max_wcu / workers if max_wcu else None)
+                busy[worker] = _start(work, target, connections)
         running = list(busy.values())
-        _share(running, target, cores)
+        _share(running, target, cores, max_wcu / min(workers, chunks_left) if max_wcu else None)
         step = min(one.left / one.speed for one in running)
         now += step
         for one in running:
@@ -137,6 +138,7 @@ def pace(
             waited_for[one.bound_by] += step  # type: ignore[assignment]
         # What rounding leaves of a chunk is none of it.
         busy = {worker: one for worker, one in busy.items() if one.left > 1e-9}
+        chunks_left -= len(running) - len(busy)
     return Pace(now, max(waited_for, key=lambda name: waited_for[name], default=START_UP))
 
 
@@ -162,22 +164,25 @@ def _queues(works: Sequence[Work], workers: int) -> tuple[list[deque[Work]], deq
     return queues, shared
 
 
-def _start(work: Work, target: Target, connections: int, budget: float | None) -> _Running:
+def _start(work: Work, target: Target, connections: int) -> _Running:
     alone = {
         WORKER_CPU: work.worker_cpu_secs,
         LATENCY: work.requests * target.request_latency_secs / connections,
         PARTITION: work.largest_key_wcu / target.partition_wcu if target.partition_wcu else 0.0,
-        BUDGET: work.wcu / budget if budget else 0.0,
     }
     bound_by = max(alone, key=lambda name: alone[name])
     return _Running(work, alone[bound_by] + work.overhead_secs, bound_by)
 
 
-def _share(running: list[_Running], target: Target, cores: int) -> None:
-    """Slow down the chunks that would together take more than there is."""
+def _share(running: list[_Running], target: Target, cores: int, budget: float | None) -> None:
+    """Slow down the chunks that would together take more than there is; each has a worker's `budget` of WCU/s."""
     for one in running:
         # What a chunk waits for alone was found when it started; only sharing changes.
         one.speed, one.bound_by = one.alone, one.alone_bound_by
+        if budget is not None:
+            within_budget = 1.0 / (one.work.wcu / budget + one.work.overhead_secs)
+            if within_budget < one.speed:
+                one.speed, one.bound_by = within_budget, BUDGET
     for part in {one.work.part for one in running}:
         mine = [one for one in running if one.work.part == part]
         _limit(mine, [one.work.wcu for one in mine], target.table_wcu, TABLE)

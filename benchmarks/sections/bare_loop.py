@@ -7,6 +7,7 @@ takes from this machine. Processor time by process says where the rest goes.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ TITLE = "Against a bare loop"
 N_SITES = 11_500
 LAYOUT = LAYOUTS["packed+solution"]
 CONNECTIONS = 3
+IDLE = "idle"
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -59,8 +61,8 @@ def measure(options: Options) -> dict[str, Any]:
             "writing_items_per_sec": run.items / writing_secs,
             "writing_share": loop.seconds / writing_secs,
             "worker_peak_mb": run.usage.peak_mb,
-            **{f"loop: {role}": secs / loop.items * 1e6 for role, secs in loop.usage.cpu_secs.items()},
-            **{f"flow: {role}": secs / run.items * 1e6 for role, secs in run.usage.cpu_secs.items()},
+            **_costs("loop", loop.items, loop.seconds, loop.usage),
+            **_costs("flow", run.items, run.seconds, run.usage),
         }
 
     return options.medians(both)
@@ -78,15 +80,21 @@ def to_markdown(result: dict[str, Any]) -> str:
     ]
     costs = [
         (role, *(round(result.get(f"{who}: {role}", 0.0)) for who in ("loop", "flow")))
-        for role in (DATABASE, WORKERS, SELF, SERVER)
+        for role in (DATABASE, WORKERS, SELF, SERVER, IDLE)
     ]
     return (
         f"{result['items']:,.0f} `packed` items to DynamoDB Local, as many as in the team's calculation; the flow took "
         f"{result['flow_secs']:.0f} s. A worker's peak memory was {result['worker_peak_mb']:.0f} MB.\n\n"
         + table(("", "items/s", "of the bare loop"), rates)
-        + "\n\nWhere the processor time goes, all of both cores' (the flow's starts included):\n\n"
+        + "\n\nWhere the processor time goes, of all cores (the flow's starts included):\n\n"
         + table(("us an item", "bare loop", "the flow"), costs)
     )
+
+
+def _costs(who: str, items: int, seconds: float, usage: Usage) -> dict[str, float]:
+    """Give microseconds of processor time an item by process, and those that no process used."""
+    secs = usage.cpu_secs | {IDLE: (os.cpu_count() or 1) * seconds - sum(usage.cpu_secs.values())}
+    return {f"{who}: {role}": used / items * 1e6 for role, used in secs.items()}
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ MORE_RUNS = (
     Run("location", 4, max_wcu=1_500.0),
 )
 # Each store writes for about so long.
-SECS, FULL_SECS = 30.0, 45.0
+SECS, FULL_SECS = 22.0, 45.0
 WCU_PER_ITEM = 2.0
 
 

@@ -1,0 +1,51 @@
+"""What benchmarks say of processor time: whose it was, of processes that ended within the block or live on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+import pytest
+
+from benchmarks.processes import SELF, WORKERS, Usage
+
+
+def burn(secs: float) -> None:
+    end = time.process_time() + secs
+    while time.process_time() < end:
+        pass
+
+
+def burn_when_told(secs: float, begin: multiprocessing.synchronize.Event) -> None:
+    burn(secs)
+    begin.wait()
+    burn(secs)
+
+
+def test_a_worker_that_ended_within_the_block_counts_with_its_start() -> None:
+    context = multiprocessing.get_context("spawn")
+    with Usage() as usage:
+        worker = context.Process(target=burn, args=(0.5,))
+        worker.start()
+        worker.join()
+    assert 0.5 <= usage.cpu_secs[WORKERS] < 5.0
+    assert usage.cpu_secs[SELF] < 0.4
+
+
+def test_what_a_worker_did_before_the_block_does_not_count() -> None:
+    context = multiprocessing.get_context("spawn")
+    begin = context.Event()
+    worker = context.Process(target=burn_when_told, args=(0.5, begin))
+    worker.start()
+    time.sleep(3.0)
+    with Usage() as usage:
+        begin.set()
+        worker.join()
+    assert usage.cpu_secs[WORKERS] == pytest.approx(0.5, abs=0.3)
+
+
+def test_this_process_is_counted_apart() -> None:
+    with Usage() as usage:
+        burn(0.3)
+    assert usage.cpu_secs[SELF] == pytest.approx(0.3, abs=0.25)
+    assert usage.cpu_secs[WORKERS] < 0.1
