@@ -23,6 +23,7 @@ from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.names import CurvePart, HazSolId, Part
 from hazard_store.oq import Calculation
+from hazard_store.oq.description import site_columns
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import translated
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
@@ -112,32 +113,33 @@ class Meta:
 
 def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, list[str]]) -> dict[str, Any]:
     """Put what readers need to know of a calculation into JSON's types: columns for what has thousands of rows."""
-    described = calculation.describe(examine=False)
     tree = calculation.logic_tree
+    realisations = calculation.realisations
     return {
         "engine_version": calculation.engine_version,
         "calculation_mode": calculation.calculation_mode,
         "investigation_time": calculation.investigation_time,
         "fingerprint": calculation.fingerprint,
-        "imtls": described["imtls"],
+        "imtls": {imt: levels.tolist() for imt, levels in calculation.imtls.items()},
         "stats": list(calculation.stats),
         "mean": {
             "of": "rates" if calculation.averages_rates else "poes",
             "imts_with_own_weights": list(calculation.imts_with_own_weights),
         },
         "kinds": kinds,
-        "curves": described["curves"],
-        "sites": _to_columns(described["sites"], ("code", "lon", "lat", "vs30")),
-        "realisations": _to_columns(described["realisations"], ("rlz", "source_path", "gsim_path", "weight")),
+        "curves": {part: None if shape is None else list(shape) for part, shape in calculation.curves.items()},
+        "sites": site_columns(calculation.sites),
+        "realisations": {
+            "rlz": [realisation.rlz for realisation in realisations],
+            "source_path": [list(realisation.source_path) for realisation in realisations],
+            "gsim_path": [list(realisation.gsim_path) for realisation in realisations],
+            "weight": [realisation.weight for realisation in realisations],
+        },
         "logic_tree": None
         if tree is None
         else {"sources": tree.sources, "gsims": tree.gsims, "realisations": tree.realisations},
         "warnings": list(calculation.warnings),
     }
-
-
-def _to_columns(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in names}
 
 
 def document_digest(document: dict[str, Any]) -> str:

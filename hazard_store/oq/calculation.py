@@ -309,16 +309,9 @@ class Calculation:
         if refusals:
             raise NotStorableError(refusals[0], source=self.source)
 
-    def describe(self, *, examine: bool = True) -> dict[str, Any]:
-        """Return what `hazard-store inspect --json` prints.
-
-        Parameters
-        ----------
-        examine : bool
-            Whether to read all curves first, without which `storable` does not vouch for their values.
-        """
-        if examine:
-            self.examine()
+    def describe(self) -> dict[str, Any]:
+        """Return what `hazard-store inspect --json` prints, for which all curves are read first."""
+        self.examine()
         return describe(self)
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ def test_nan_is_found_with_its_place(nan_curve_hdf5: Path) -> None:
     assert "[-40.950~175.660]" in reason
     assert "realisation 00002" in reason
     with open_calculation(nan_curve_hdf5) as calculation:
-        assert calculation.describe(examine=False)["storable"] is True
+        assert calculation.refusals == ()
         calculation.read("realisations", 0, 1)
         with pytest.raises(NotStorableError, match=r"NaN or infinity at site \[-40.950~175.660\], curve 2"):
             calculation.read("realisations", 0, 3, 1)
