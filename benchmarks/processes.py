@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import psutil
 
@@ -25,12 +27,15 @@ class Usage:
     ----------
     seen_mb : list of (float, float)
         When it was looked, seconds from the block's beginning, and the largest resident set of a worker at that moment.
+    peak_mb : float
+        The largest resident set that a worker ever had, between two looks as well where the system tells that.
     cpu_secs : dict of str to float
         By what the processes are: workers, the database, the Prefect server, this process. Known behind the block.
     """
 
     def __init__(self) -> None:
         self.seen_mb: list[tuple[float, float]] = []
+        self.peak_mb = 0.0
         self.cpu_secs: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -55,18 +60,15 @@ class Usage:
         found[WORKERS] += ended - sum(secs for pid, (_, secs) in self._before.items() if pid not in now)
         self.cpu_secs = dict(found)
 
-    @property
-    def peak_mb(self) -> float:
-        """The largest resident set that a worker had whenever it was looked."""
-        return max((mb for _, mb in self.seen_mb), default=0.0)
-
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_SECS):
             largest = 0.0
             for process in psutil.Process().children(recursive=True):
                 try:
                     if _role_of(process) == WORKERS:
-                        largest = max(largest, process.memory_info().rss / 2**20)
+                        now_mb = process.memory_info().rss / 2**20
+                        largest = max(largest, now_mb)
+                        self.peak_mb = max(self.peak_mb, now_mb, _peak_mb(process.pid))
                 except psutil.Error:
                     continue
             self.seen_mb.append((time.monotonic() - self._began, largest))
@@ -75,6 +77,16 @@ class Usage:
 def _role_of(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     return next((role for mark, role in _MARKS.items() if mark in command), OTHERS)
+
+
+def _peak_mb(pid: int) -> float:
+    """Give a process's largest resident set so far, which Linux alone tells; 0.0 elsewhere."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _living_cpu_secs() -> dict[int, tuple[str, float]]:

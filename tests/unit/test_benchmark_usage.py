@@ -49,3 +49,19 @@ def test_this_process_is_counted_apart() -> None:
         burn(0.3)
     assert usage.cpu_secs[SELF] == pytest.approx(0.3, abs=0.25)
     assert usage.cpu_secs[WORKERS] < 0.1
+
+
+def hold(megabytes: int, secs: float) -> None:
+    held = bytearray(megabytes * 2**20)
+    del held
+    time.sleep(secs)
+
+
+def test_the_peak_of_a_worker_is_known_after_it_has_given_memory_back() -> None:
+    context = multiprocessing.get_context("spawn")
+    with Usage() as usage:
+        worker = context.Process(target=hold, args=(200, 3.0))
+        worker.start()
+        worker.join()
+    assert usage.peak_mb >= 200
+    assert usage.seen_mb[-1][1] < 200
