@@ -36,7 +36,7 @@ def describe(calculation: Calculation) -> dict[str, Any]:
 
 
 def site_columns(sites: Sites) -> dict[str, list[Any]]:
-    """Return what is told of sites, a list each of length n_sites: a row for each would take ten times the memory."""
+    """Return what is told of sites, a list each of length n_sites: rows would be a dictionary for each site."""
     return {
         "code": list(sites.codes),
         "lon": sites.lon.tolist(),

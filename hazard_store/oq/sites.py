@@ -187,9 +187,6 @@ def fault_of_name(code: str) -> str | None:
 
 
 def _collisions(sites: Sites) -> Iterator[tuple[int, int]]:
-    # A set is half of what the dictionary takes, in each worker and of each site.
-    if len(set(sites.codes)) == len(sites.codes):
-        return
     first_of: dict[str, int] = {}
     for index, code in enumerate(sites.codes):
         first = first_of.setdefault(code, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from multiprocessing.synchronize import Event
 
 import pytest
 
@@ -16,8 +17,9 @@ def burn(secs: float) -> None:
         pass
 
 
-def burn_when_told(secs: float, begin: multiprocessing.synchronize.Event) -> None:
+def burn_before_and_after(secs: float, burnt: Event, begin: Event) -> None:
     burn(secs)
+    burnt.set()
     begin.wait()
     burn(secs)
 
@@ -34,10 +36,10 @@ def test_a_worker_that_ended_within_the_block_counts_with_its_start() -> None:
 
 def test_what_a_worker_did_before_the_block_does_not_count() -> None:
     context = multiprocessing.get_context("spawn")
-    begin = context.Event()
-    worker = context.Process(target=burn_when_told, args=(0.5, begin))
+    burnt, begin = context.Event(), context.Event()
+    worker = context.Process(target=burn_before_and_after, args=(0.5, burnt, begin))
     worker.start()
-    time.sleep(3.0)
+    burnt.wait()
     with Usage() as usage:
         begin.set()
         worker.join()
