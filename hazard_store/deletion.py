@@ -230,7 +230,7 @@ def _require_places(haz_sol_id: str, found: _Found) -> None:
 def _stop_readers(haz_sol_id: str, found: _Found, settings: Settings) -> int:
     """Say that the calculation is not whole any more; gives the number of V2 meta items removed."""
     if found.meta is not None:
-        meta_room.mark_incomplete(haz_sol_id, found.layout, settings)
+        meta_room.mark_complete(haz_sol_id, found.layout, settings, complete=False)
     return meta_room.delete_v2_meta(haz_sol_id, settings) if found.has_v2_meta else 0
 
 

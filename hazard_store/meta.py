@@ -8,7 +8,7 @@ always finds a whole document: the old one, then the new one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,7 +23,6 @@ from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.names import CurvePart, HazSolId, Part
 from hazard_store.oq import Calculation
-from hazard_store.oq.description import site_columns
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import translated
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
@@ -33,6 +32,10 @@ MAX_SEGMENT_BYTES = 390_000
 
 # A document is JSON of at most some MB; the bound keeps a damaged one from asking for all memory.
 MAX_DOCUMENT_BYTES = 1 << 30
+
+# Where the sites' columns go in a document's JSON: no other text of it has this byte, which JSON escapes.
+_PLACE_OF_SITES = b"\0"
+_ROWS_A_PIECE = 8_192
 
 # What a V2 meta's item may hold before attributes are left out, biggest and least asked for first.
 MAX_V2_ITEM_BYTES = 395_000
@@ -112,7 +115,10 @@ class Meta:
 
 
 def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, list[str]]) -> dict[str, Any]:
-    """Put what readers need to know of a calculation into JSON's types: columns for what has thousands of rows."""
+    """Put together what readers need to know of a calculation: columns for what has thousands of rows.
+
+    Those of the sites are as the calculation has them, for `document_to_json`; a document that was read has lists.
+    """
     tree = calculation.logic_tree
     realisations = calculation.realisations
     return {
@@ -128,7 +134,12 @@ def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, lis
         },
         "kinds": kinds,
         "curves": {part: None if shape is None else list(shape) for part, shape in calculation.curves.items()},
-        "sites": site_columns(calculation.sites),
+        "sites": {
+            "code": calculation.sites.codes,
+            "lon": calculation.sites.lon,
+            "lat": calculation.sites.lat,
+            "vs30": calculation.sites.vs30,
+        },
         "realisations": {
             "rlz": [realisation.rlz for realisation in realisations],
             "source_path": [list(realisation.source_path) for realisation in realisations],
@@ -142,15 +153,40 @@ def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, lis
     }
 
 
+def document_to_json(document: dict[str, Any]) -> Iterator[bytes]:
+    """Give a document's JSON in pieces: a million sites would take hundreds of MB of a worker at once."""
+    frame = orjson.dumps(document | {"sites": orjson.Fragment(_PLACE_OF_SITES)})
+    before, after = frame.split(_PLACE_OF_SITES)
+    yield before
+    for number, (name, column) in enumerate(document["sites"].items()):
+        yield b'%b"%b":[' % (b"," if number else b"{", name.encode())
+        for start in range(0, len(column), _ROWS_A_PIECE):
+            # NaN, of sites without vs30, becomes null.
+            rows = orjson.dumps(column[start : start + _ROWS_A_PIECE], option=orjson.OPT_SERIALIZE_NUMPY)
+            yield (b"," if start else b"") + rows[1:-1]
+        yield b"]"
+    yield b"}" + after
+
+
 def document_digest(document: dict[str, Any]) -> str:
     """Digest a document, the same before it is stored and after it is read: 32 hexadecimal digits."""
-    return hashlib.blake2b(orjson.dumps(document), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in document_to_json(document):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _compress(document: dict[str, Any]) -> bytes:
+    n_bytes = sum(len(piece) for piece in document_to_json(document))
+    # With its size in front, by which readers bound what they unpack.
+    compressor = zstandard.ZstdCompressor(level=9).compressobj(size=n_bytes)
+    return b"".join([*map(compressor.compress, document_to_json(document)), compressor.flush()])
 
 
 def write_meta(meta: Meta, settings: Settings) -> None:
     """Write a meta whole: segments first, the head last, then remove the segments of an earlier document."""
     model = bind(CalculationMeta, settings)
-    payload = zstandard.ZstdCompressor(level=9).compress(orjson.dumps(meta.document))
+    payload = _compress(meta.document)
     generation = hashlib.sha256(payload).hexdigest()[:16]
     cut = range(0, len(payload), MAX_SEGMENT_BYTES)
     segments = [payload[start : start + MAX_SEGMENT_BYTES] for start in cut] if len(cut) > 1 else []
@@ -172,12 +208,12 @@ def write_meta(meta: Meta, settings: Settings) -> None:
                 model(haz_sol_id=meta.haz_sol_id, entry=item.entry).delete()
 
 
-def mark_incomplete(haz_sol_id: str, layout: Layout, settings: Settings) -> None:
-    """Tell readers, before the first item is overwritten, that a stored calculation is being stored anew."""
+def mark_complete(haz_sol_id: str, layout: Layout, settings: Settings, *, complete: bool) -> None:
+    """Tell readers whether every chunk is stored, if there is a meta to tell it in."""
     model = bind(CalculationMeta, settings)
     with translated(settings, model.Meta.table_name):
         if model.count(haz_sol_id, model.entry == layout.name, consistent_read=True):
-            model(haz_sol_id=haz_sol_id, entry=layout.name).update(actions=[model.complete.set(False)])
+            model(haz_sol_id=haz_sol_id, entry=layout.name).update(actions=[model.complete.set(complete)])
 
 
 def read_meta(haz_sol_id: str, settings: Settings, layout: Layout | None = None) -> Meta:

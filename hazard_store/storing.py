@@ -220,7 +220,7 @@ def _begin(plan: StorePlan) -> None:
     """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes first."""
     job = plan.job
     if plan.todo or plan.meta_todo:
-        meta.mark_incomplete(job.haz_sol_id, job.layout, job.settings)
+        meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=False)
         if job.layout.is_v2:
             meta.delete_v2_meta(job.haz_sol_id, job.settings)
     Ledger(job.settings).save_calculation(plan.record)
@@ -317,7 +317,7 @@ def _settle(plan: StorePlan, failed: bool, warnings: list[str]) -> bool:
     if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
         if job.layout.is_v2 and (left_out := meta.write_v2_meta(stored, job.settings)):
             warnings.append(f"the V2 meta item would exceed 400 KB: {', '.join(left_out)} left out of it")
-        meta.write_meta(replace(stored, complete=True), job.settings)
+        meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=True)
     status: ledger.CalculationStatus = "complete" if complete else "failed" if failed else "storing"
     records.save_calculation(replace(plan.record, status=status, updated=ledger.now_text()))
     return complete

@@ -33,7 +33,8 @@ def read_stored_meta(haz_sol_id: str, layout: Layout, settings: Settings, tally:
 
 def compare_with_file(meta: Meta, calculation: Calculation, kinds: dict[CurvePart, list[str]], tally: Tally) -> None:
     """Compare a stored document with the one that the file would give."""
-    expected = orjson.loads(orjson.dumps(meta_room.calculation_to_document(calculation, kinds)))
+    document = meta_room.calculation_to_document(calculation, kinds)
+    expected = orjson.loads(b"".join(meta_room.document_to_json(document)))
     for name in dict.fromkeys([*expected, *meta.document]):
         if name not in _NOT_COMPARED:
             for path, want, have in unequal(name, expected.get(name), meta.document.get(name)):

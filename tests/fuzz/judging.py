@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from hazard_store.errors import HazardStoreError
-from hazard_store.meta import calculation_to_document
+from hazard_store.meta import calculation_to_document, document_to_json
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.oq.examination import blocks_of
 from tests.fuzz.limits import Limits
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
         orjson.dumps(described)
         calculation.check_curves()
         kinds = {"stats": list(calculation.aggs), "realisations": []}
-        orjson.dumps(calculation_to_document(calculation, kinds))  # type: ignore[arg-type]
+        b"".join(document_to_json(calculation_to_document(calculation, kinds)))  # type: ignore[arg-type]
         return {
             "codes": calculation.sites.codes,
             "lon": calculation.sites.lon,

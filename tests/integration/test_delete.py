@@ -187,7 +187,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, calls_before
 
 
 KILLS: dict[str, tuple[Any, str, int]] = {
-    "before the readers are stopped": (deletion.meta_room, "mark_incomplete", 0),
+    "before the readers are stopped": (deletion.meta_room, "mark_complete", 0),
     "before the chunks are forgotten": (Ledger, "delete_chunks", 0),
     "between chunks": (Ledger, "_delete", 1),
     "before the record is written again": (Ledger, "save_calculation", 0),

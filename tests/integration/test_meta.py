@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hazard_store.layouts import LAYOUTS
-from hazard_store.meta import Meta, delete_meta, mark_incomplete, read_meta, write_meta, write_v2_meta
+from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta, write_v2_meta
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
@@ -64,7 +64,7 @@ def test_the_complete_layout_answers_first(tables: Settings) -> None:
     for name, complete in (("packed+solution", False), ("list+solution", True)):
         write_meta(Meta(HazSolId("X"), LAYOUTS[name], complete, ("stats",), large_document(2, 1)), tables)
     assert read_meta("X", tables).layout is LAYOUT
-    mark_incomplete("X", LAYOUT, tables)
+    mark_complete("X", LAYOUT, tables, complete=False)
     assert not read_meta("X", tables, LAYOUT).complete
-    mark_incomplete("NOBODY", LAYOUT, tables)
+    mark_complete("NOBODY", LAYOUT, tables, complete=False)
     assert bind(CalculationMeta, tables).count("NOBODY") == 0

@@ -15,7 +15,7 @@ from hazard_store import query
 from hazard_store.errors import CorruptItemError, NotStoredError, StoreUnreachableError, UsageError
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
-from hazard_store.meta import mark_incomplete
+from hazard_store.meta import mark_complete
 from hazard_store.oq import open_calculation
 from hazard_store.settings import Settings
 from hazard_store.storage import connection
@@ -174,7 +174,7 @@ def test_an_incomplete_calculation_says_so_and_a_lost_item_is_no_silence(
     connect(tables).client.delete_item(TableName=table_name(layout.table_base("stats"), tables), Key=key)
     with pytest.raises(CorruptItemError, match=r"WLG:.*mean.*1 missing"):
         query.curves("CALC-1", sites=["WLG"])
-    mark_incomplete("CALC-1", layout, tables)
+    mark_complete("CALC-1", layout, tables, complete=False)
     frame = query.curves("CALC-1", sites=["WLG"])
     assert frame.attrs["complete"] is False
     assert len(frame) == (5 + 12 - 1) * 4
@@ -184,7 +184,7 @@ def test_a_complete_layout_is_preferred_and_another_can_be_named(tables: Setting
     for name in ("packed+solution", "list+location"):
         store(data_dir / "custom_ids.hdf5", LAYOUTS[name], tables)
     assert query.read_meta("CALC-1").layout.name == "packed+solution"
-    mark_incomplete("CALC-1", LAYOUTS["packed+solution"], tables)
+    mark_complete("CALC-1", LAYOUTS["packed+solution"], tables, complete=False)
     assert query.read_meta("CALC-1").layout.name == "list+location"
     assert query.read_meta("CALC-1", layout=LAYOUTS["packed+solution"]).complete is False
     with pytest.raises(NotStoredError, match="packed\\+location"):

@@ -15,7 +15,7 @@ from hazard_store.errors import NotStoredError, SourceError
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
-from hazard_store.meta import Meta, delete_meta, mark_incomplete, read_meta, write_meta
+from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import V2Meta, bind, table_name
@@ -178,7 +178,7 @@ def test_a_v2_meta_that_says_something_else_is_found(tables: Settings, data_dir:
 def test_a_lost_meta_or_ledger_does_not_stop_it(layout: Layout, tables: Settings, data_dir: Path) -> None:
     source = str(data_dir / "bare_coordinates.hdf5")
     store(Path(source), layout, tables)
-    mark_incomplete("CALC-1", layout, tables)
+    mark_complete("CALC-1", layout, tables, complete=False)
     report = verify(source, "CALC-1")
     assert (report.ok, report.complete) == (True, False)
     assert "not complete" in report.summary

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hazard_store.errors import NotStorableError, UsageError
 from hazard_store.oq import open_calculation
-from hazard_store.oq.sites import coordinates_to_code
+from hazard_store.oq.sites import CoordinateCodes, Sites, coordinates_to_code, refusals_of_sites
 
 Build = Callable[..., Path]
 Job = Callable[..., dict[str, object]]
@@ -48,6 +48,43 @@ def test_code_gives_the_place_back_to_half_a_thousandth(lon: float, lat: float) 
     assert abs(told_lat - lat) <= 0.0005000001
     assert abs(told_lon - lon) <= 0.0005000001
     assert "-0.000" not in code
+
+
+def test_codes_made_when_asked_for_are_those_of_the_coordinates() -> None:
+    # More than are made at once.
+    lon, lat = np.random.default_rng(5).uniform(-90, 90, (2, 10_000))
+    codes, expected = CoordinateCodes(lon, lat), tuple(map(coordinates_to_code, lon.tolist(), lat.tolist()))
+    assert len(codes) == 10_000
+    assert tuple(codes) == expected
+    assert codes == expected
+    assert codes != expected[1:]
+    assert (codes[-1], codes[4_095:4_097], codes[::-1][:2]) == (expected[-1], expected[4_095:4_097], expected[:-3:-1])
+    assert codes.index(expected[7_000]) == 7_000
+    with pytest.raises(IndexError):
+        codes[10_000]
+
+
+class SameHash(str):
+    """A text whose hash says nothing."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("kind", [str, SameHash])
+def test_each_code_that_an_earlier_site_has_is_found(kind: type[str]) -> None:
+    codes = tuple(kind(text) for text in "abcacda")
+    places = np.arange(7.0)
+    (refusal,) = refusals_of_sites(Sites(codes, True, places, places, places))
+    pairs = [(0, 3), (2, 4), (0, 6)]
+    for first, index in pairs:
+        assert (
+            f"site {first} (lon {first}.0, lat {first}.0, code {codes[first]}) and "
+            f"site {index} (lon {index}.0, lat {index}.0, code {codes[first]})"
+        ) in refusal
+    assert list(refusals_of_sites(Sites(tuple(map(kind, "abcdefg")), True, places, places, places))) == []
 
 
 def test_sites_by_coordinates(sound_hdf5: Path) -> None:
