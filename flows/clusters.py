@@ -15,6 +15,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 
 from flows.fargate import FARGATE, FargateSettings, container_variables
 from hazard_store.errors import UsageError
+from hazard_store.planning import chunks_a_worker
 
 # A worker holds a block, its encoded items and the batches under way: some 30 MB on top of the 200 MB that Python,
 # Prefect and Dask take. Dask's own default, all memory over all workers, would not notice a leak.
@@ -23,7 +24,7 @@ WORKER_MEMORY_LIMIT = "1GiB"
 CONNECT_TIMEOUT_SECS = 10.0
 
 _DASK_SETTINGS: dict[str, Any] = {
-    # One chunk a worker at a time: with a chunk prefetched, the death of a worker would count against it as well.
+    # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
     # A worker looks 100 times a second where its tasks are, and 50 times how late its loop is: a sixth of a core, and
@@ -36,11 +37,11 @@ _DASK_SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A task runner, how many chunks it runs at once, and how many processes share a run's write budget."""
+    """A task runner, how many processes it has for tasks at most, and how many chunks each of them stores at once."""
 
     runner: TaskRunner[Any]
     workers: int
-    processes: int
+    chunks_a_worker: int
 
 
 def cluster_from_name(name: str, workers: int | None) -> Cluster:
@@ -65,26 +66,29 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     if name == "none":
         threads = workers or 1
-        return Cluster(ThreadPoolTaskRunner(max_workers=threads), threads, processes=1)
+        return Cluster(ThreadPoolTaskRunner(max_workers=threads), 1, threads)
     if name == "local":
         processes = workers or os.cpu_count() or 1
+        threads = chunks_a_worker(processes)
         runner = DaskTaskRunner(
             cluster_class="distributed.LocalCluster",
             cluster_kwargs={
                 "n_workers": processes,
-                "threads_per_worker": 1,
+                "threads_per_worker": threads,
                 "processes": True,
                 "dashboard_address": ":0",
                 "memory_limit": WORKER_MEMORY_LIMIT,
             },
         )
-        return Cluster(runner, processes, processes)
+        return Cluster(runner, processes, threads)
     if name == FARGATE:
         return _on_fargate(workers)
     if name.startswith(("tcp://", "tls://")):
         _require_listener(name)
-        processes = _workers_at(name)
-        return Cluster(DaskTaskRunner(address=name), processes, processes)
+        threads_of_workers = _threads_at(name)
+        return Cluster(
+            DaskTaskRunner(address=name), max(1, len(threads_of_workers)), max(threads_of_workers, default=1)
+        )
     raise UsageError(
         f"unknown cluster {name!r}: choose local, none, fargate, or the tcp://HOST:PORT of a Dask scheduler"
     )
@@ -106,7 +110,7 @@ def _on_fargate(workers: int | None) -> Cluster:
 
     # It starts with the first chunk, and whatever ends the flow closes it.
     runner = DaskTaskRunner(cluster_class=cluster_of_run)
-    return Cluster(runner, settings.max_workers, settings.max_workers)
+    return Cluster(runner, settings.max_workers, settings.chunks_a_worker)
 
 
 def _require_listener(address: str) -> None:
@@ -120,8 +124,9 @@ def _require_listener(address: str) -> None:
         raise UsageError(f"no Dask scheduler answers at {address}: {exc}") from exc
 
 
-def _workers_at(address: str) -> int:
+def _threads_at(address: str) -> list[int]:
+    """Give how many threads each worker has, which is how many chunks it stores at once."""
     from distributed import Client
 
     with Client(address, set_as_default=False, timeout=CONNECT_TIMEOUT_SECS) as client:  # type: ignore[no-untyped-call]
-        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        return [worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]

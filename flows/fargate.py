@@ -20,6 +20,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_A
 
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.fargate import SIZES, WorkerSize
+from hazard_store.planning import chunks_a_worker
 from hazard_store.settings import Settings
 from hazard_store.texts import holds_secrets
 
@@ -126,6 +127,11 @@ class FargateSettings:
             max_workers=most,
             secrets=_secrets(environ),
         )
+
+    @property
+    def chunks_a_worker(self) -> int:
+        """How many chunks a worker stores at the same time, which is the number of its threads."""
+        return chunks_a_worker(self.max_workers)
 
     def name_of(self, run: str) -> str:
         """Give the name of a run's cluster: roles may start no other (`runs.yaml`), and what is left is found by it."""

@@ -212,7 +212,7 @@ class HazardCluster(FargateCluster, _Persistent):  # type: ignore[misc]
             "worker_task_kwargs": started_by,
             "worker_cpu": settings.size.cpu_units,
             "worker_mem": settings.size.memory_mib,
-            "worker_nthreads": 1,
+            "worker_nthreads": settings.chunks_a_worker,
             # ECS watches over the process, and a nanny would take 100 MB beside it.
             "worker_extra_args": ["--no-nanny", "--no-dashboard", "--memory-limit", f"{settings.size.memory_mib}MiB"],
             "n_workers": 0,

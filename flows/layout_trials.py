@@ -37,7 +37,7 @@ from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables, list_tables
 from hazard_store.trial_tables import drop_trial_tables, trial_settings
 
-# So many chunks a worker and part, that workers end at about the same time; a store of a whole calculation has more.
+# So many chunks a worker and part, most of which it stores at once; a store of a whole calculation has more.
 CHUNKS_A_WORKER = 3
 
 # Items of a part that are encoded for the budget: enough for a few percent, few enough for a second.
@@ -173,15 +173,16 @@ def _trials(wanted: Wanted, subject: _Subject, settings: Settings) -> Iterator[T
         with where.runner as runner:
             # The first tasks of a worker wait for its imports and its first connection, which would count against the
             # layout that happens to be the first.
-            warm_up = [chunk for site in range(where.workers) for chunk in _chunks(subject, site + 1, 1, site)]
-            trial = _store(wanted, wanted.layouts[0], _WARM_UP_ID, warm_up, settings, where, runner)
+            sites = range(min(workers, subject.n_sites))
+            warm_up = [chunk for site in sites for chunk in _chunks(subject, site + 1, 1, site)]
+            trial = _store(wanted, wanted.layouts[0], _WARM_UP_ID, warm_up, settings, where, runner, workers)
             if trial.report.failed:
                 yield trial
                 return
             for layout in wanted.layouts:
                 chunks = _chunks(subject, subject.n_sites, _sites_a_chunk(wanted, subject))
                 name = _TRIAL_ID.format(workers=workers)
-                yield _store(wanted, layout, name, chunks, settings, where, runner)
+                yield _store(wanted, layout, name, chunks, settings, where, runner, workers)
 
 
 def _sites_a_chunk(wanted: Wanted, subject: _Subject) -> int:
@@ -209,6 +210,7 @@ def _store(
     settings: Settings,
     where: Cluster,
     runner: TaskRunner[Any],
+    workers: int,
 ) -> Trial:
     """Store some chunks as any store does; the calculation stays incomplete, and the ledger says so."""
     encoding, partition = LAYOUTS[layout].encoding.name, LAYOUTS[layout].partition.name
@@ -224,8 +226,8 @@ def _store(
             spans[outcome.part] = (min(first, now - outcome.metrics.seconds), max(last, now))
             outcomes.append(outcome)
         report: StoreReport = storing.finish(plan, outcomes, time.monotonic() - began)
-    get_run_logger().info("%s, %s: %s", layout, count(where.workers, "worker"), report.totals().summary())
-    return Trial(layout, where.workers, report, {part: last - first for part, (first, last) in spans.items()})
+    get_run_logger().info("%s, %s: %s", layout, count(workers, "worker"), report.totals().summary())
+    return Trial(layout, workers, report, {part: last - first for part, (first, last) in spans.items()})
 
 
 def _failure_of(trial: Trial) -> str:

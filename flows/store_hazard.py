@@ -148,8 +148,8 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
 
 def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
-    steps = len(plan.steps())
-    job = plan.job_of(_share_out(plan, where, steps))
+    job, steps = plan.job_of(where.workers, where.chunks_a_worker), len(plan.steps())
+    plan.share.set(job.chunks_under_way)
     futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
     if plan.meta_todo:
         futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
@@ -159,15 +159,9 @@ def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iter
             mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
             futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
     for ended, outcome in enumerate(_outcomes(job, futures), start=1):
-        _share_out(plan, where, steps - ended)
+        # What can still be under way shares the budget: workers do not see each other's spending.
+        plan.share.set(max(1, min(job.chunks_under_way, steps - ended)))
         yield outcome
-
-
-def _share_out(plan: StorePlan, where: Cluster, steps_left: int) -> int:
-    """Say how many processes can still be at work and share the budget: they do not see each other's spending."""
-    workers = max(1, min(where.processes, steps_left))
-    plan.share.set(workers)
-    return workers
 
 
 def failure_message(report: StoreReport) -> str:

@@ -20,13 +20,13 @@ from hazard_store.lease import LEASE_POLICY, Permit
 from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, Part, rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
-from hazard_store.planning import Chunk, split_into_blocks
+from hazard_store.planning import BLOCK_BYTES, Chunk, split_into_blocks
 from hazard_store.storage.connection import contact
+from hazard_store.storage.control import WriteControl, controls
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import table_name
-from hazard_store.storage.rate import controls
-from hazard_store.storage.sender import Sender
-from hazard_store.storage.spreading import spread
+from hazard_store.storage.sender import BYTES_UNDER_WAY, Sender
+from hazard_store.storage.spreading import WINDOW_BYTES, spread
 from hazard_store.texts import to_message
 
 logger = logging.getLogger(__name__)
@@ -208,42 +208,66 @@ def _write(
     """Read, encode and write a chunk's curves; gives what that took, and the sum of their digests."""
     stop = threading.Event()
     table = table_name(job.layout.table_base(chunk.part), job.settings)
-    control = controls.of(job.run_id, table, job.max_wcu, job.workers)
-    adopt_share(job, permit)
-    sender = Sender(table, job.settings, connections=job.connections, control=control, cancelled=stop)
-    timings = Metrics()
-    content = 0
-    with _watched(job, record, sender.so_far, permit, stop), sender:
-        try:
-            for block in read_blocks(calculation, job.haz_sol_id, chunk, timings):
-                encoding = time.monotonic()
-                content += digest.curves_digest(block.codes, block.kinds, block.poes)
-                for item in spread(job.layout.encoding.encode(block, job.layout.partition)):
-                    sender.put(item)
-                timings.encoding_secs += time.monotonic() - encoding
-        except BaseException:
-            # The sender waits for its threads, and they for their turn: no more.
-            stop.set()
-            raise
+    # By bins, a chunk shares what limits it with all others: the table.
+    own_limit = not job.layout.is_by_bin
+    with controls.of(job.run_id, table, job.max_wcu, job.chunks_under_way, own_limit=own_limit) as control:
+        adopt_share(job, permit)
+        sender = _sender(job, table, control, stop)
+        with _watched(job, record, sender.so_far, permit, stop), sender:
+            try:
+                timings, content = _put_all(job, chunk, calculation, sender)
+            except BaseException:
+                # The sender waits for its threads, and they for their turn: no more.
+                stop.set()
+                raise
     metrics = sender.metrics
     metrics.add(timings)
     return metrics, content
 
 
+def _put_all(job: StoreJob, chunk: Chunk, calculation: Calculation, sender: Sender) -> tuple[Metrics, int]:
+    """Read and encode a chunk's curves, and give them to the sender."""
+    timings = Metrics()
+    content = 0
+    for block in read_blocks(calculation, job.haz_sol_id, chunk, timings, job.block_bytes):
+        encoding = time.monotonic()
+        content += digest.curves_digest(block.codes, block.kinds, block.poes)
+        items = job.layout.encoding.encode(block, job.layout.partition)
+        for item in spread(items, WINDOW_BYTES // job.chunks_a_worker):
+            sender.put(item)
+        timings.encoding_secs += time.monotonic() - encoding
+    return timings, content
+
+
+def _sender(job: StoreJob, table: str, control: WriteControl, stop: threading.Event) -> Sender:
+    """Make a chunk's sender, with its share of what a process has."""
+    connections = None if job.connections is None else max(1, job.connections // job.chunks_a_worker)
+    return Sender(
+        table,
+        job.settings,
+        connections=connections,
+        control=control,
+        bytes_under_way=BYTES_UNDER_WAY // job.chunks_a_worker,
+        cancelled=stop,
+    )
+
+
 def adopt_share(job: StoreJob, permit: Permit) -> None:
-    """Use what workers that have ended leave of the write budget and of the table."""
-    if permit.workers is not None:
-        controls.share(job.run_id, permit.workers)
+    """Use what chunks that have ended leave of the write budget and of the table."""
+    if permit.chunks is not None:
+        controls.share(job.run_id, permit.chunks)
 
 
-def read_blocks(calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics) -> Iterator[CurveBlock]:
+def read_blocks(
+    calculation: Calculation, haz_sol_id: str, chunk: Chunk, timings: Metrics, block_bytes: int = BLOCK_BYTES
+) -> Iterator[CurveBlock]:
     """Read a chunk in file order, one slice a block; reading time is added to `timings`."""
     sites = calculation.sites
     imtls = calculation.imtls
     kinds = kinds_of(calculation, chunk.part)
     levels = np.array(list(imtls.values()), np.float64)
     created = created_epoch_secs(calculation.date)
-    for block in split_into_blocks(chunk, curve_bytes=4 * levels.size):
+    for block in split_into_blocks(chunk, curve_bytes=4 * levels.size, block_bytes=block_bytes):
         reading = time.monotonic()
         poes = calculation.read(chunk.part, block.start, block.stop, block.first, block.last)
         timings.reading_secs += time.monotonic() - reading

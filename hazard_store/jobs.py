@@ -63,8 +63,9 @@ class StoreRequest:
 class StoreJob:
     """What every task of a run needs to know; small, frozen, and the same for all of them.
 
-    `workers` processes at most share `max_wcu` when the run starts; what becomes of that, the run's lease says. They
-    read an object on S3 by `ranges`, or whole; `chunked` tells them how its curves are stored.
+    `chunks_under_way` at most share `max_wcu` when the run starts; what becomes of that, the run's lease says. A worker
+    stores `chunks_a_worker` at the same time, which share its memory and connections. It reads an object on S3 by
+    `ranges`, or whole; `chunked` tells it how its curves are stored.
     """
 
     source: str
@@ -80,7 +81,8 @@ class StoreJob:
     max_wcu: float | None = None
     connections: int | None = None
     run_id: str = ""
-    workers: int = 1
+    chunks_under_way: int = 1
+    chunks_a_worker: int = 1
     reading: Reading = AUTO
     ranges: bool = False
     chunked: bool = False
@@ -90,15 +92,20 @@ class StoreJob:
         """What a done chunk must have been stored from to be skipped."""
         return f"{self.fingerprint}/{self.sites}"
 
+    @property
+    def block_bytes(self) -> int:
+        """What a chunk holds of the file at a time."""
+        return BLOCK_BYTES // self.chunks_a_worker
+
 
 @dataclass(frozen=True)
 class StorePlan:
     """A run: its job, its chunks, and which of them are left to do; it stays in the process that runs it.
 
     `todo` is in the order in which the chunks are best stored. `lost` is set when another run took the lease over: this
-    one must not write any more. `share` takes how many workers are left while the run goes on. `removed` counts items
-    of an earlier content that the run removed before it began to write. `tables_made` says of each part when its table
-    was made: what was stored before that is gone.
+    one must not write any more. `share` takes how many chunks are under way at most while the run goes on. `removed`
+    counts items of an earlier content that the run removed before it began to write. `tables_made` says of each part
+    when its table was made: what was stored before that is gone.
     """
 
     job: StoreJob
@@ -112,12 +119,16 @@ class StorePlan:
     share: Share = field(default_factory=Share, compare=False)
     removed: int = 0
 
-    def job_of(self, workers: int) -> StoreJob:
-        """Give the job as it is done by so many processes."""
-        job, items = self.job, sum(chunk.items for chunk in self.chunks)
+    def job_of(self, workers: int, chunks_a_worker: int = 1) -> StoreJob:
+        """Give the job as it is done by so many workers that store so many chunks each at the same time."""
+        under_way = max(1, min(workers * chunks_a_worker, len(self.steps())))
+        job = replace(self.job, chunks_under_way=under_way, chunks_a_worker=chunks_a_worker)
+        items = sum(chunk.items for chunk in self.chunks)
         share = self.items_todo / items if items else 0.0
-        ranges = job.reading.by_ranges(job.stamp.size, share, workers, BLOCK_BYTES, chunked=job.chunked)
-        return replace(job, workers=workers, ranges=ranges)
+        ranges = job.reading.by_ranges(
+            job.stamp.size, share, min(workers, under_way), job.block_bytes, chunked=job.chunked
+        )
+        return replace(job, ranges=ranges)
 
     def steps(self) -> list[Chunk | None]:
         """What is left to do, None for the meta."""

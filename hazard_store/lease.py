@@ -50,24 +50,24 @@ class LeaseEntry(StoreModel):
     holder = UnicodeAttribute()
     beat = UnicodeAttribute()  # another one with each renewal
     renewed = NumberAttribute()  # epoch s on the holder's clock
-    workers = NumberAttribute(null=True)  # see `Share`
+    chunks = NumberAttribute(null=True)  # see `Share`
     origin = UnicodeAttribute(null=True)  # see `Lease`
 
 
 class Share:
-    """How many worker processes at most share a run's write budget at the moment; fewer and fewer, as they end.
+    """How many chunks at most are being stored and share a run's write budget; fewer and fewer towards its end.
 
     Whoever runs the chunks sets it, the lease carries it, and whoever stores a chunk finds it when it looks there.
     """
 
     def __init__(self) -> None:
-        self.workers: int | None = None
+        self.chunks: int | None = None
         self.changed = threading.Event()
 
-    def set(self, workers: int) -> None:
+    def set(self, chunks: int) -> None:
         """Tell the workers, with a renewal of the lease that is due at once."""
-        if workers != self.workers:
-            self.workers = workers
+        if chunks != self.chunks:
+            self.chunks = chunks
             self.changed.set()
 
 
@@ -79,7 +79,7 @@ class Lease:
     holder : str
         The run's id, no other one's: by it the lease is known as this run's, and a refused run names it.
     share : Share, optional
-        What the lease says of the run's workers.
+        What the lease says of the run's chunks.
     origin : str, optional
         How whoever started the run calls it: the id of a flow run. Whoever finds this run dead can say so there.
     """
@@ -189,7 +189,7 @@ class Lease:
             holder=self._holder,
             beat=uuid.uuid4().hex,
             renewed=int(time.time()),
-            workers=self._share.workers,
+            chunks=self._share.chunks,
             origin=self._origin,
         )
         self._tried = True
@@ -219,8 +219,8 @@ class Permit:
     ----------
     lost : str or None
         Why the run must not write any more, once ``check`` found that; it stays so.
-    workers : int or None
-        How many processes share the run's write budget, as the lease said at the last look.
+    chunks : int or None
+        How many chunks share the run's write budget, as the lease said at the last look.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class Permit:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lost: str | None = None
-        self.workers: int | None = None
+        self.chunks: int | None = None
         self._haz_sol_id = haz_sol_id
         self._holder = holder
         self._read = read
@@ -272,7 +272,7 @@ class Permit:
             )
         if lease.holder != self._holder:
             return f"run {lease.holder} has taken the lease of {self._haz_sol_id!r} from run {self._holder}"
-        self.workers = None if lease.workers is None else int(lease.workers)
+        self.chunks = None if lease.chunks is None else int(lease.chunks)
         now = self._clock()
         if self._seen is None or self._seen[0] != lease.beat:
             self._seen = (lease.beat, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart
 # Changing it changes the chunk ids of calculations that are half stored: they would be stored once more.
 ITEMS_PER_CHUNK = 6_000
 
-# What one read holds in memory; the encoded form of a block is smaller than this (packed) or about four times it
-# (list), and lives only until its batches are sent.
+# What a worker's reads hold in memory at the same time; the encoded form of a block is smaller than this (packed) or
+# about four times it (list), and lives only until its batches are sent.
 BLOCK_BYTES = 4 * 1024 * 1024
+
+# Chunks that a run stores at the same time, each at another place of the sites (see `spread_chunks`). With fewer, most
+# ranges into which DynamoDB splits a hash key would rest, or most bins.
+CHUNKS_AT_ONCE = 8
 
 _CHUNK_ID = re.compile(r"(stats|realisations):(\d{5,})-(\d{5,})")
 
@@ -85,6 +90,15 @@ def plan_chunks(n_sites: int, curves_per_site: Mapping[CurvePart, int]) -> list[
             step = max(1, ITEMS_PER_CHUNK // per_site)
             chunks += [Chunk(part, i, min(i + step, n_sites), per_site) for i in range(0, n_sites, step)]
     return chunks
+
+
+def chunks_a_worker(workers: int) -> int:
+    """Give the chunks that each of so many workers stores at the same time.
+
+    >>> [chunks_a_worker(workers) for workers in (1, 2, 3, 8, 100)]
+    [8, 4, 3, 1, 1]
+    """
+    return math.ceil(CHUNKS_AT_ONCE / workers)
 
 
 def spread_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -3,8 +3,8 @@
 Its limits are those of a new table on demand (4,000 WCU/s, 1,000 a partition), and it answers in 8 ms. For each layout
 and number of workers:
 
-- how much of the WCU/s that the limits allow was written, from 10 s after the first curve until the first worker has
-  no chunk left to do;
+- how much of the WCU/s that the limits allow was written, from 10 s after the first curve until fewer chunks are left
+  than the workers store at the same time;
 - the share of requests that were throttled, in whole or in part, of the whole run;
 - the largest mean of WCU/s over 5 s, and what that is of ``--max-wcu``.
 """
@@ -23,6 +23,7 @@ from benchmarks.limited_dynamodb import LimitedDynamoDb
 from benchmarks.options import Options, table
 from benchmarks.stores import limited_store
 from hazard_store.jobs import ChunkOutcome, Silent, StorePlan, StoreRequest
+from hazard_store.planning import CHUNKS_AT_ONCE, ITEMS_PER_CHUNK
 
 NAME = "limits"
 TITLE = "Against the limits of a table"
@@ -50,9 +51,13 @@ class Run:
         )
 
     @property
-    def expected_wcu_per_sec(self) -> float:
-        limit = TABLE_WCU if self.partition == "location" else PARTITION_WCU * (2 if self.split_after_secs else 1)
-        return min(limit, self.max_wcu or limit)
+    def wcu(self) -> float:
+        """What the store takes, for some time at what the limits allow."""
+        if self.split_after_secs:
+            # More chunks than are stored at the same time.
+            return SPLIT_CHUNKS * ITEMS_PER_CHUNK * WCU_PER_ITEM
+        limit = TABLE_WCU if self.partition == "location" else PARTITION_WCU
+        return SECS * min(limit, self.max_wcu or limit)
 
 
 RUNS = (
@@ -68,8 +73,9 @@ MORE_RUNS = (
     Run("location", 1, max_wcu=1_500.0),
     Run("location", 4, max_wcu=1_500.0),
 )
-# Each store writes for about so long.
-SECS, FULL_SECS = 22.0, 45.0
+# Each store writes for about so long, or so many chunks.
+SECS = 22.0
+SPLIT_CHUNKS = 15
 WCU_PER_ITEM = 2.0
 
 
@@ -87,9 +93,9 @@ class Ends(Silent):
         if outcome.part != "meta":
             self.ended_at.append(time.monotonic())
 
-    def until(self, workers: int) -> float:
-        """When a worker first had no chunk left."""
-        return self.ended_at[max(0, self.chunks - workers)]
+    def until(self, at_once: int) -> float:
+        """When fewer chunks were left than are stored at once, or the first ended where there never were so many."""
+        return self.ended_at[max(0, self.chunks - at_once)]
 
 
 class Watch:
@@ -120,12 +126,12 @@ class Watch:
 
 
 def evaluate(run: Run, counts: Mapping[str, Any], allowed: Mapping[int, float], last: int) -> dict[str, float]:
-    """Read off a run's figures from the proxy's counters a second; all workers were busy until second `last`."""
+    """Read off a run's figures from the proxy's counters a second; all workers had work until second `last`."""
     wcu = {second["second"]: second["wcu"] for second in counts["history"]}
     # The meta and the ledger write some units before and after the curves.
     first = min(second for second, units in wcu.items() if units > 100)
     steady = range(first + STARTING_SECS, last)
-    may = [allowed.get(second, run.expected_wcu_per_sec) for second in steady]
+    may = [allowed[second] for second in steady]
     windows = [sum(wcu.get(s, 0.0) for s in range(start, start + WINDOW_SECS)) for start in range(first, max(wcu) + 1)]
     requests = counts["requests"]["BatchWriteItem"]
     throttled = counts["throttled_requests"] + counts["partial_requests"]
@@ -146,8 +152,8 @@ def measure(options: Options) -> dict[str, Any]:
     """Give the figures of each run, and the WCU of each second of its stores."""
     rows, histories = [], {}
     for run in (*RUNS, *MORE_RUNS) if options.full else RUNS:
-        items = (FULL_SECS if options.full else SECS) * run.expected_wcu_per_sec / WCU_PER_ITEM
-        source = options.calculation(100 * round(items / N_RLZS / 100), with_stats=False)
+        n_sites = 100 * round(run.wcu / WCU_PER_ITEM / N_RLZS / 100)
+        source = options.calculation(n_sites, with_stats=False)
         measured = [_store(run, source) for _ in range(options.repeat)]
         medians = {name: statistics.median(one[name] for one in measured) for name in measured[0] if name != "history"}
         rows.append({"store": run.name} | medians)
@@ -188,7 +194,7 @@ def _store(run: Run, source: Path) -> dict[str, Any]:
         with Watch(store, run.partition) as watch:
             report = run_flow(request, "local", run.workers, ends)
         seconds = time.monotonic() - began
-        full_secs = int(ends.until(run.workers) - reset_at)
+        full_secs = int(ends.until(CHUNKS_AT_ONCE) - reset_at)
         counts = store.counts()
     if not report.complete:
         raise SystemExit(f"{run.name}: the store failed: {[o.error for o in report.failed]}")

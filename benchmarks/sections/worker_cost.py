@@ -24,9 +24,10 @@ from hazard_store.oq import Calculation, open_calculation
 from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import ReadyBodyClient
+from hazard_store.storage.control import WriteControl
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.models import table_name
-from hazard_store.storage.rate import RateController, WriteControl
+from hazard_store.storage.rate import RateController
 from hazard_store.storage.sender import MAX_BATCH_ITEMS, Sender, items_to_body
 from hazard_store.storage.spreading import spread
 

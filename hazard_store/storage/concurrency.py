@@ -28,10 +28,17 @@ def connections_for(latency_secs: float, cpu_secs: float) -> int:
 
 
 class Concurrency:
-    """The number of connections, which follows latency and processor time of the requests; safe to share.
+    """The number of a process's connections, which follows latency and processor time of the requests; safe to share.
 
     Little's law alone would answer a store that is at its limit with more requests, and so with longer queues there.
     So the number grows from the smallest, and shrinks where latency grows with it.
+
+    Attributes
+    ----------
+    connections : int
+        Of all senders together.
+    senders : int
+        How many share them; none where one sender has them without saying so.
     """
 
     def __init__(self) -> None:
@@ -40,6 +47,12 @@ class Concurrency:
         self._answers = 0
         self._latency_secs = self._cpu_secs = 0.0
         self.connections = MIN_CONNECTIONS
+        self.senders = 0
+
+    @property
+    def connections_each(self) -> int:
+        """One sender's share; one at least."""
+        return max(1, self.connections // max(1, self.senders))
 
     def observe(self, latency_secs: float, cpu_secs: float) -> None:
         """Count a request that was answered."""

@@ -12,17 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from hazard_store.storage.concurrency import Concurrency
 
 Sleep = Callable[[float], object]
 
 # The WCU/s that one hash key takes. What is too much is refused once, and found within a fraction of a second.
 START_WCU_PER_SEC = 1_000.0
 # What takes less than this is held down by the delays of what is sent again; and a store that refuses at random, at any
-# rate, is still written to.
-MIN_WCU_PER_SEC = 200.0
+# rate, is still written to. Eight chunks that share one partition's 1,000 are held by their rates yet.
+MIN_WCU_PER_SEC = 100.0
 DOUBLING_SECS = 0.25
 
 # A thread that wakes late may make up for so much. More would add up to bursts beyond the budget.
@@ -125,14 +122,14 @@ class WcuBudget:
 
 
 class RateController:
-    """Paces the writes to one table, shared by all threads of a process.
+    """Paces writes to what has one limit, a table or a range of keys, shared by all threads that write there.
 
     ``take`` waits for a batch's turn, ``settle`` tells how it went; every ``take`` is followed by one.
 
     Parameters
     ----------
     budget : WcuBudget, optional
-        What the run may use at most, shared with the controllers of its other tables.
+        What the run may use at most in this process, shared with all its other controllers.
     clock, sleep : callables
         Replaced by a test.
     """
@@ -268,66 +265,3 @@ class RateController:
 
     def _set_rate(self, rate: float) -> None:
         self._pacer.wcu_per_sec = max(rate, MIN_WCU_PER_SEC)
-
-
-@dataclass
-class WriteControl:
-    """What a process knows about writing to one table."""
-
-    rate: RateController = field(default_factory=RateController)
-    concurrency: Concurrency = field(default_factory=Concurrency)
-
-
-class _Run:
-    """A run's budget, the number of processes that share it, and its tables."""
-
-    def __init__(self, max_wcu: float | None, workers: int) -> None:
-        self.max_wcu = max_wcu
-        self.workers = workers
-        self.budget = WcuBudget(max_wcu / workers) if max_wcu else None
-        self.tables: dict[str, WriteControl] = {}
-
-
-class Controls:
-    """What this process learned of the tables that its last runs wrote to: the next chunk does not start slowly."""
-
-    MAX_RUNS = 8
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._runs: dict[str, _Run] = {}
-
-    def of(self, run_id: str, table: str, max_wcu: float | None, workers: int) -> WriteControl:
-        """Give the control of a run's table.
-
-        Parameters
-        ----------
-        max_wcu : float, optional
-            Write units per second of the whole run.
-        workers : int
-            How many processes share them when the run starts; see ``share``.
-        """
-        with self._lock:
-            if run_id not in self._runs:
-                self._runs[run_id] = _Run(max_wcu, workers)
-                for old in list(self._runs)[: -self.MAX_RUNS]:
-                    del self._runs[old]
-            run = self._runs[run_id]
-            if table not in run.tables:
-                run.tables[table] = WriteControl(RateController(run.budget))
-            return run.tables[table]
-
-    def share(self, run_id: str, workers: int) -> None:
-        """Take over what others leave when no more than `workers` processes are at work; it is never given up again."""
-        with self._lock:
-            run = self._runs.get(run_id)
-            if run is None or workers >= run.workers:
-                return
-            run.workers = workers
-            if run.budget is not None and run.max_wcu is not None:
-                run.budget.wcu_per_sec = run.max_wcu / workers
-            for control in run.tables.values():
-                control.rate.search()
-
-
-controls = Controls()

@@ -23,9 +23,9 @@ from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
 from hazard_store.storage.batches import Batch, bytes_of, item_units, units_of, unprocessed
 from hazard_store.storage.connection import ReadyBodyClient
+from hazard_store.storage.control import WriteControl
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, RetryPolicy, classify, to_storage_error
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.rate import WriteControl
 
 # BatchWriteItem takes 25 puts and 16 MB. A batch is closed a little before 16 MB to leave room for its frame.
 MAX_BATCH_ITEMS = 25
@@ -35,7 +35,7 @@ MAX_BATCH_BYTES = 15_500_000
 MAX_BATCH_BUDGET_SECS = 0.15
 
 # What all batches under way hold together, if there are two or more.
-MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
+BYTES_UNDER_WAY = 16 * 1024 * 1024
 
 # Batches under way for each connection: one on it, one that waits for it, and some that wait to be sent again.
 BATCHES_PER_CONNECTION = 4
@@ -74,8 +74,10 @@ class Sender:
     connections : int, optional
         Requests under way at once at most; by default as many as their latency asks for.
     control : WriteControl, optional
-        Holds the rate down to what the table takes, and finds the number of connections; shared by the senders of a
-        process that write to the same table. By default one of its own.
+        Holds the rate down to what is taken, and finds the number of connections, which the senders of a process that
+        write to the same table share. By default one of its own.
+    bytes_under_way : int
+        What all batches under way hold together at most, if there are two or more.
     cancelled : threading.Event, optional
         When set, nothing more is sent and ``close`` raises with what is left.
     """
@@ -89,6 +91,7 @@ class Sender:
         policy: RetryPolicy | None = None,
         connections: int | None = None,
         control: WriteControl | None = None,
+        bytes_under_way: int = BYTES_UNDER_WAY,
         cancelled: threading.Event | None = None,
     ) -> None:
         self.metrics = Metrics()
@@ -98,6 +101,7 @@ class Sender:
         self._policy = policy or RetryPolicy()
         self._control = control or WriteControl()
         self._most_connections = connections
+        self._most_bytes = bytes_under_way
         self._stop = cancelled or threading.Event()
         # Guards all that follows; the two conditions are for idle threads and for `put`.
         self._lock = threading.Lock()
@@ -215,7 +219,7 @@ class Sender:
             self._raise_if_left()
 
     def _connections(self) -> int:
-        wanted = self._control.concurrency.connections
+        wanted = self._control.concurrency.connections_each
         return wanted if self._most_connections is None else min(wanted, self._most_connections)
 
     def _has_ended(self) -> bool:
@@ -224,7 +228,7 @@ class Sender:
     def _is_full(self, n_bytes: int) -> bool:
         return self._n_batches > 0 and (
             self._n_batches >= BATCHES_PER_CONNECTION * self._connections()
-            or self._n_bytes + n_bytes > MAX_BYTES_UNDER_WAY
+            or self._n_bytes + n_bytes > self._most_bytes
         )
 
     def _work(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hazard_store.storage import rate
 from hazard_store.storage.concurrency import MIN_CONNECTIONS, Concurrency, connections_for
 from hazard_store.storage.connection import MAX_CONNECTIONS
-from hazard_store.storage.rate import CATCH_UP_SECS, Controls, RateController, WcuBudget
+from hazard_store.storage.rate import CATCH_UP_SECS, RateController, WcuBudget
 
 ITEMS = 25
 LATENCY_SECS = 0.008
@@ -223,18 +223,6 @@ def test_over_any_time_a_budget_lets_its_rate_and_one_batch_through(
             span = taken[last][0] - taken[first][0]
             before_the_last = sum(wcu for _, wcu in taken[first:last])
             assert before_the_last <= wcu_per_sec * (span + CATCH_UP_SECS) * 1.001 + 1e-3
-
-
-def test_a_run_shares_its_budget_among_tables_and_takes_over_what_others_leave() -> None:
-    controls = Controls()
-    stats, rlzs = (controls.of("run", table, 1_200.0, 4) for table in ("stats", "rlzs"))
-    assert controls.of("run", "stats", 1_200.0, 4) is stats
-    assert stats is not rlzs
-    controls.share("run", 2)
-    controls.share("run", 3)
-    controls.share("another", 1)
-    assert stats.rate.budget_wcu_per_sec == rlzs.rate.budget_wcu_per_sec == 600.0
-    assert controls.of("free", "stats", None, 4).rate.budget_wcu_per_sec is None
 
 
 @given(latency_secs=st.floats(1e-4, 10.0), cpu_secs=st.floats(0.0, 0.1))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hazard_store.errors import CredentialsError, StorageError, TableMissingError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
+from hazard_store.storage.control import WriteControl
 from hazard_store.storage.faults import RetryPolicy
-from hazard_store.storage.rate import RateController, WcuBudget, WriteControl
+from hazard_store.storage.rate import RateController, WcuBudget
 from hazard_store.storage.sender import MAX_BATCH_ITEMS, Sender
 from hazard_store.storage.spreading import spread
 
