@@ -21,7 +21,7 @@ from hazard_store.lease import RENEW_SECS
 from hazard_store.names import CURVE_PARTS, CurvePart
 from hazard_store.oq import Calculation
 from hazard_store.pacing import AWS, LOCAL, START_UP, Pace, Target, Work, pace
-from hazard_store.planning import Chunk, plan_chunks
+from hazard_store.planning import Chunk, chunks_a_worker, plan_chunks
 from hazard_store.prices import DEFAULT_USD_PER_MILLION_WCU
 from hazard_store.sampling import MAX_SAMPLED_ITEMS, Measured, measure, sample
 from hazard_store.settings import Settings
@@ -210,8 +210,17 @@ def estimate(
     for name, measured in measured_of.items():
         layout = LAYOUTS[name]
         works = [_work(chunk, measured[chunk.part], busy, calculation, haz_sol_id, layout, target) for chunk in chunks]
-        pacing = pace(works, target, workers=workers, cores=cores, connections=connections, max_wcu=max_wcu)
-        told = pacing.seconds * (1 / RENEW_SECS + min(workers, len(chunks)) / RENEW_EVERY_SECS)
+        at_once = chunks_a_worker(workers)
+        pacing = pace(
+            works,
+            target,
+            workers=workers,
+            cores=cores,
+            connections=connections,
+            chunks_a_worker=at_once,
+            max_wcu=max_wcu,
+        )
+        told = pacing.seconds * (1 / RENEW_SECS + min(workers * at_once, len(chunks)) / RENEW_EVERY_SECS)
         found = _estimate_of(chunks, measured, pacing, starting, told, usd_per_million_wcu)
         if on_fargate is not None:
             # There no worker waits for others that are at work on this machine.

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hazard_store.pacing import START_UP, Target, Work, pace
+from hazard_store.planning import chunks_a_worker
 from hazard_store.prices import FargatePrices
 
 
@@ -179,7 +180,15 @@ def options(
         for workers in COUNTS:
             if workers > max(1, len(works)):
                 break
-            pacing = pace(scaled, target, workers=workers, cores=workers, connections=connections, max_wcu=max_wcu)
+            pacing = pace(
+                scaled,
+                target,
+                workers=workers,
+                cores=workers,
+                connections=connections,
+                chunks_a_worker=chunks_a_worker(workers),
+                max_wcu=max_wcu,
+            )
             yield _option(size, workers, pacing.seconds, pacing.bound_by, prices)
 
 

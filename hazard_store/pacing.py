@@ -1,7 +1,8 @@
 """How long a store would take: the chunks of a plan on some workers, under the limits of the database they write to.
 
-Arithmetic only. Each chunk goes as fast as its worker, its connections and its share of the write budget let it; chunks
-that run at the same time share what the tables and the machine have. The slowest of these decides at each moment.
+Arithmetic only. Each chunk goes as fast as its worker, its connections and its partition let it; chunks that run at the
+same time share what their worker, the tables, the write budget and the machine have. The slowest of these decides at
+each moment.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PARTITION = "partition limit"
 TABLE = "table limit"
 START_UP = "start-up"
 
-# Tasks a worker above which distributed lets those of one name wait (its `is_rootish`).
+# Tasks a thread of a worker above which distributed lets those of one name wait (its `is_rootish`).
 QUEUED_ABOVE = 2
 
 
@@ -106,7 +107,14 @@ class _Running:
 
 
 def pace(
-    works: Sequence[Work], target: Target, *, workers: int, cores: int, connections: int, max_wcu: float | None = None
+    works: Sequence[Work],
+    target: Target,
+    *,
+    workers: int,
+    cores: int,
+    connections: int,
+    chunks_a_worker: int = 1,
+    max_wcu: float | None = None,
 ) -> Pace:
     """Let the chunks run, each on the worker that Dask gives it to.
 
@@ -116,36 +124,44 @@ def pace(
         Of the machine on which the workers are.
     connections : int
         Requests that a worker has under way.
+    chunks_a_worker : int
+        Chunks that a worker stores at the same time.
     max_wcu : float, optional
-        Write units a second of the whole run, split evenly among the workers that can still be at work.
+        Write units a second of the whole run.
     """
-    queues, shared = _queues(works, workers)
-    chunks_left = len(works)
-    busy: dict[int, _Running] = {}
+    queues, shared = _queues(works, workers, chunks_a_worker)
+    busy: list[list[_Running]] = [[] for _ in range(workers)]
     waited_for: Counter[str] = Counter()
     now = 0.0
-    while any(queues) or shared or busy:
-        for worker, queue in enumerate(queues):
-            if worker not in busy and (queue or shared):
-                work = (queue or shared).popleft()
-                busy[worker] = _start(work, target, connections)
-        running = list(busy.values())
-        _share(running, target, cores, max_wcu / min(workers, chunks_left) if max_wcu else None)
+    while any(queues) or shared or any(busy):
+        # One after the other gets a chunk, until none takes one any more.
+        for _ in range(chunks_a_worker):
+            for queue, mine in zip(queues, busy, strict=True):
+                if len(mine) < chunks_a_worker and (queue or shared):
+                    mine.append(_start((queue or shared).popleft(), target, connections))
+        running = [one for mine in busy for one in mine]
+        for one in running:
+            # What a chunk waits for alone was found when it started; only sharing changes.
+            one.speed, one.bound_by = one.alone, one.alone_bound_by
+        for mine in busy:
+            _limit(mine, [one.work.worker_cpu_secs for one in mine], 1.0, WORKER_CPU)
+            request_secs = [one.work.requests * target.request_latency_secs for one in mine]
+            _limit(mine, request_secs, float(connections), LATENCY)
+        _share(running, target, cores, max_wcu)
         step = min(one.left / one.speed for one in running)
         now += step
         for one in running:
             one.left -= step * one.speed
             waited_for[one.bound_by] += step  # type: ignore[assignment]
         # What rounding leaves of a chunk is none of it.
-        busy = {worker: one for worker, one in busy.items() if one.left > 1e-9}
-        chunks_left -= len(running) - len(busy)
+        busy = [[one for one in mine if one.left > 1e-9] for mine in busy]
     return Pace(now, max(waited_for, key=lambda name: waited_for[name], default=START_UP))
 
 
-def _queues(works: Sequence[Work], workers: int) -> tuple[list[deque[Work]], deque[Work]]:
+def _queues(works: Sequence[Work], workers: int, chunks_a_worker: int) -> tuple[list[deque[Work]], deque[Work]]:
     """Divide chunks as Dask's scheduler does: into what each worker has to do, and what goes to whoever is free first.
 
-    Tasks of one name that are more than two a worker wait at the scheduler. Fewer are given to the workers at once,
+    Tasks of one name that are more than two a thread wait at the scheduler. Fewer are given to the workers at once,
     each to the one that has the fewest; of these, none moves to a worker that falls idle (tried with distributed
     2026.8). The meta and the first chunk come before any but the first worker is there.
     """
@@ -154,7 +170,7 @@ def _queues(works: Sequence[Work], workers: int) -> tuple[list[deque[Work]], deq
     shared: deque[Work] = deque()
     given = [0] * workers
     for number, work in enumerate(works):
-        if number_of[work.part] > QUEUED_ABOVE * workers:
+        if number_of[work.part] > QUEUED_ABOVE * workers * chunks_a_worker:
             shared.append(work)
             continue
         worker = given.index(min(given)) if number else 0
@@ -174,15 +190,9 @@ def _start(work: Work, target: Target, connections: int) -> _Running:
     return _Running(work, alone[bound_by] + work.overhead_secs, bound_by)
 
 
-def _share(running: list[_Running], target: Target, cores: int, budget: float | None) -> None:
-    """Slow down the chunks that would together take more than there is; each has a worker's `budget` of WCU/s."""
-    for one in running:
-        # What a chunk waits for alone was found when it started; only sharing changes.
-        one.speed, one.bound_by = one.alone, one.alone_bound_by
-        if budget is not None:
-            within_budget = 1.0 / (one.work.wcu / budget + one.work.overhead_secs)
-            if within_budget < one.speed:
-                one.speed, one.bound_by = within_budget, BUDGET
+def _share(running: list[_Running], target: Target, cores: int, max_wcu: float | None) -> None:
+    """Slow down the chunks that would together take more than there is."""
+    _limit(running, [one.work.wcu for one in running], max_wcu, BUDGET)
     for part in {one.work.part for one in running}:
         mine = [one for one in running if one.work.part == part]
         _limit(mine, [one.work.wcu for one in mine], target.table_wcu, TABLE)

@@ -144,6 +144,13 @@ def test_workers_beyond_the_cores_start_later() -> None:
         ([replace(CHUNK, largest_key_wcu=500)] * 4, {"partition_wcu": 100.0}, {}, 10.0, PARTITION),
         ([replace(CHUNK, database_cpu_secs=3.0)] * 4, {"item_cpu_secs": 1e-3}, {}, 10.0, MACHINE_CPU),
         ([replace(CHUNK, overhead_secs=0.5)] * 4, {}, {}, 5.0, WORKER_CPU),
+        # Two at once share a worker's processor and connections, and the write budget; what a task takes besides its
+        # curves goes on beside them.
+        ([CHUNK] * 4, {}, {"chunks_a_worker": 2}, 4.0, WORKER_CPU),
+        ([CHUNK] * 4, {"request_latency_secs": 0.4}, {"chunks_a_worker": 2}, 8.0, LATENCY),
+        ([CHUNK] * 4, {"partition_wcu": 200.0}, {"chunks_a_worker": 2}, 20.0, PARTITION),
+        ([CHUNK] * 3, {}, {"chunks_a_worker": 2, "max_wcu": 500.0}, 6.0, BUDGET),
+        ([replace(CHUNK, overhead_secs=2)] * 4, {}, {"chunks_a_worker": 2}, 4.0, WORKER_CPU),
     ],
 )
 def test_chunks_share_what_there_is(
