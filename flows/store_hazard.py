@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Crashed
 from prefect.task_runners import TaskRunner
@@ -173,10 +174,15 @@ def failure_message(report: StoreReport) -> str:
 def _outcomes(job: StoreJob, futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterator[ChunkOutcome]:
     """Give the outcome of each future as it ends; one that fails does not stop the others."""
     waiting = dict(futures)
+    ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+    for future in futures:
+        # Prefect's as_completed has one time limit for all of them. Asked anew after each that ended, it would leave
+        # a callback for each pair of futures: 3 GB for ten million items.
+        future.add_done_callback(ended.put)
     while waiting:
         try:
-            future = next(as_completed(list(waiting), timeout=STALLED_SECS))
-        except TimeoutError:
+            future = ended.get(timeout=STALLED_SECS)
+        except Empty:
             for future, (chunk_id, part) in waiting.items():
                 yield _without_worker(
                     job, future, chunk_id, part, f"nothing ended for {STALLED_SECS:g} s: is a worker left?"
