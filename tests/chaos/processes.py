@@ -118,7 +118,7 @@ class DaskCluster:
         return self._start("scheduler", "--host", HOST, "--port", str(self._port), "--no-dashboard")
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        return self._start("worker", self.address, "--nthreads", "4", "--no-nanny", "--no-dashboard")
 
     def replace_worker(self, number: int) -> None:
         """Kill a worker; another one takes its place."""

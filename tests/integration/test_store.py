@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store import chunks, storing
+from hazard_store import jobs, storing
 from hazard_store.chunks import outcome_without_worker, store_chunk, store_meta
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
 from hazard_store.jobs import StoreRequest
@@ -20,7 +20,6 @@ from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
 from hazard_store.oq import open_calculation
-from hazard_store.planning import split_into_blocks
 from hazard_store.settings import Settings
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind
 from hazard_store.storage.tables import drop_tables
@@ -231,7 +230,7 @@ def test_memory_stays_bounded_by_the_block(tables: Settings, data_dir: Path, mon
         return poes
 
     monkeypatch.setattr(Calculation, "read", measured)
-    monkeypatch.setattr(chunks, "split_into_blocks", lambda c, curve_bytes: split_into_blocks(c, curve_bytes, 1_000))
+    monkeypatch.setattr(jobs, "BLOCK_BYTES", 1_000)
     store_in_process(request(data_dir), tables)
     assert max(sizes) <= 1_000
     assert len(sizes) > 10
