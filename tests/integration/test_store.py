@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store import jobs, storing
+from hazard_store import chunks, jobs, storing
 from hazard_store.chunks import outcome_without_worker, store_chunk, store_meta
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
 from hazard_store.jobs import StoreRequest
