@@ -104,7 +104,7 @@ def scheduler(tables: Settings) -> Iterator[tuple[str, list[subprocess.Popen[byt
     processes = [
         subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], **options)
     ]
-    worker = [*dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker = [*dask, "worker", address, "--nthreads", "2", "--no-nanny", "--no-dashboard"]
     processes += [subprocess.Popen(worker, **options) for _ in range(2)]
     try:
         yield address, processes[1:]
@@ -123,6 +123,7 @@ def test_an_existing_scheduler_is_used_and_the_death_of_a_worker_loses_nothing(
 ) -> None:
     address, workers = scheduler
     until(lambda: _workers(address) == 2)
+    assert cluster_from_name(address, None).chunks_a_worker == 2
     killed = []
 
     def kill_a_worker(operation: str, body: bytes) -> None:
