@@ -17,8 +17,8 @@ from flows.fargate import FARGATE, FargateSettings, container_variables
 from hazard_store.errors import UsageError
 from hazard_store.planning import chunks_a_worker
 
-# A worker holds a block, its encoded items and the batches under way: some 30 MB on top of the 200 MB that Python,
-# Prefect and Dask take. Dask's own default, all memory over all workers, would not notice a leak.
+# A worker takes some 330 MB (docs/performance.md). Dask's own default, all memory over all workers, would not notice a
+# leak.
 WORKER_MEMORY_LIMIT = "1GiB"
 
 CONNECT_TIMEOUT_SECS = 10.0
