@@ -52,16 +52,41 @@ _mapped = _compiled(prediction.mapped)
 
 
 @_compiled
-def _expect(logs: Ints, level: Int, weights: Ints, n_weights: Int) -> Int:
+def _expect(logs: Ints, level: Int, weights: Ints) -> Int:
     """Extrapolate the logarithm of a value from those before it in its row, which starts after `MAX_ORDER` zeros."""
     if level == 0:
         return 0
     place = level + MAX_ORDER
     before = logs[place - 1]
     total = 0
-    for j in range(n_weights):
-        total += weights[level, j] * (logs[place - 2 - j] - before)
+    for j in range(MAX_ORDER - 1):
+        total += weights[j, level] * (logs[place - 2 - j] - before)
     return before + (total >> prediction.WEIGHT_BITS)
+
+
+@_compiled
+def _expect_row(logs: Ints, weights: Ints, expected: Ints) -> None:
+    """Do the same for all levels of a row: without a loop within the loop, several at a time."""
+    n = len(expected)
+    near, far2, far3, far4, far5, far6 = logs[5 : 5 + n], logs[4:], logs[3:], logs[2:], logs[1:], logs
+    for level in range(n):
+        before = near[level]
+        total = (
+            weights[0, level] * (far2[level] - before)
+            + weights[1, level] * (far3[level] - before)
+            + weights[2, level] * (far4[level] - before)
+            + weights[3, level] * (far5[level] - before)
+            + weights[4, level] * (far6[level] - before)
+        )
+        expected[level] = before + (total >> prediction.WEIGHT_BITS)
+    expected[0] = 0
+
+
+@_compiled
+def _miss_row(bits: Words, logs: Ints, expected: Ints, errors: Ints) -> None:
+    """Fill in by how much a row's logarithms differ from the expected ones; zeros are not expected at all."""
+    for level in range(len(errors)):
+        errors[level] = logs[MAX_ORDER + level] - expected[level] if bits[level] else 0
 
 
 @_compiled
@@ -83,35 +108,64 @@ def _context(left: Int, above: Int, right: Int) -> Int:
 
 @_compiled
 def _bit_length(magnitude: Int) -> Int:
-    n_bits = 0
-    # Errors of damaged curves may have more than 32 bits.
-    for half in (32, 16, 8, 4, 2, 1):
-        if magnitude >> half:
-            n_bits += half
-            magnitude >>= half
-    return n_bits + magnitude
+    """Give the bits of a number below 2**53: a float64 has as many in its exponent."""
+    return (np.float64(magnitude).view(np.int64) >> 52) - 1022 if magnitude else 0
 
 
 @_compiled
-def _order_of(bits: Words, logs: Ints, weights: Ints, rows: Ints, n_weights: Ints) -> Int:
-    """Find which of the orders predicts a curve best, judged by the two IMTs in the middle."""
+def _order_of(bits: Words, logs: Ints, weights: Ints, rows: Ints, expected: Ints, errors: Ints) -> Int:
+    """Find which of the orders predicts a curve best, judged by the two IMTs in the middle.
+
+    Parameters
+    ----------
+    expected : ndarray, shape (n_levels,)
+    errors : ndarray, shape (2, n_levels)
+        Both to work in.
+    """
     n_imts, n_levels = bits.shape
     last = n_imts // 2
     best, least = 0, -1
+    errors[0] = 0
     for order in range(len(weights)):
+        for imt in range(max(0, last - 1), last + 1):
+            _expect_row(logs[imt], weights[order, rows[imt]], expected)
+            _miss_row(bits[imt], logs[imt], expected, errors[imt - last + 1])
         cost = 0
         for level in range(n_levels):
-            miss = 0
-            for imt in range(max(0, last - 1), last + 1):
-                error = 0
-                if bits[imt, level]:
-                    expected = _expect(logs[imt], level, weights[order, rows[imt]], n_weights[order])
-                    error = logs[imt, level + MAX_ORDER] - expected
-                miss = error - miss
-            cost += _bit_length(abs(miss))
+            cost += _bit_length(abs(errors[1, level] - errors[0, level]))
         if least < 0 or cost < least:
             best, least = order, cost
     return best
+
+
+@_compiled
+def _residual_row(
+    bits: Words,
+    logs: Ints,
+    expected: Ints,
+    errors: Ints,
+    log_before: Int,
+    bits_before: Int,
+    exp_table: Ints,
+    residuals: Ints,
+) -> None:
+    """Fill in what the guesses of a row miss by, modulo 2**32, as the decoder adds it."""
+    for level in range(len(residuals)):
+        guess = _guess(expected[level] + errors[level], log_before, bits_before, exp_table)
+        bits_before, log_before = np.int64(bits[level]), logs[MAX_ORDER + level]
+        residuals[level] = ((bits_before - guess + (1 << 31)) & 0xFFFF_FFFF) - (1 << 31)
+
+
+@_compiled
+def _context_row(above: Ints, symbols: Bytes, contexts: Bytes) -> None:
+    """Fill in the contexts of a row, and put its classes in the place of those above it."""
+    length = len(contexts)
+    left = max(above[0], 0)
+    for level in range(length):
+        contexts[level] = _context(left, above[level], above[level + 1])
+        left = np.int64(symbols[level])
+        if left != END:
+            above[level] = left
 
 
 @_compiled
@@ -120,7 +174,6 @@ def _symbols(
     logs: Ints,
     weights: Ints,
     rows: Ints,
-    n_weights: Int,
     exp_table: Ints,
     contexts: Bytes,
     symbols: Bytes,
@@ -128,73 +181,86 @@ def _symbols(
 ) -> Int:
     """Find what is written of one curve; gives how many symbols there are.
 
+    Row by row, and each step for a whole row: most of them the processor takes for several levels at a time.
+
     Parameters
     ----------
     bits : ndarray, shape (n_imts, n_levels)
     logs : ndarray, shape (n_imts, MAX_ORDER + n_levels)
-    weights : ndarray, shape (n_rows, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (n_rows, MAX_ORDER - 1, n_levels)
     rows : ndarray, shape (n_imts,)
         Which row of weights each IMT has.
-    n_weights : int
-        How many of the weights are used.
     contexts, symbols, residuals : ndarray, shape (n_imts * (n_levels + 1),)
-        Filled in.
+        Filled in; the residual of an END is 0.
     """
     n_imts, n_levels = bits.shape
-    errors = np.zeros(n_levels, np.int64)
+    expected, errors = np.empty(n_levels, np.int64), np.zeros(n_levels, np.int64)
     above = np.full(n_levels + 1, _NO_CLASS, np.int64)
-    n = 0
+    first = 0
     for imt in range(n_imts):
         length = n_levels
         while length and bits[imt, length - 1] == 0:
             length -= 1
-        left = max(above[0], 0)
         log_before = logs[imt - 1, MAX_ORDER] if imt else 0
         bits_before = np.int64(bits[imt - 1, 0]) if imt else 0
+        _expect_row(logs[imt], weights[rows[imt]], expected)
+        missed = residuals[first : first + length]
+        _residual_row(bits[imt], logs[imt], expected, errors, log_before, bits_before, exp_table, missed)
+        _miss_row(bits[imt], logs[imt], expected, errors)
         for level in range(length):
-            contexts[n] = _context(left, above[level], above[level + 1])
-            expected = _expect(logs[imt], level, weights[rows[imt]], n_weights)
-            guess = _guess(expected + errors[level], log_before, bits_before, exp_table)
-            bits_before, log_before = np.int64(bits[imt, level]), logs[imt, level + MAX_ORDER]
-            errors[level] = log_before - expected if bits_before else 0
-            # Modulo 2**32, as the decoder adds it.
-            residuals[n] = ((bits_before - guess + (1 << 31)) & 0xFFFF_FFFF) - (1 << 31)
-            left = _bit_length(abs(residuals[n]))
-            symbols[n] = left
-            above[level] = left
-            n += 1
+            symbols[first + level] = _bit_length(abs(missed[level]))
+        last = first + length
         if length < n_levels:
-            contexts[n] = _context(left, above[length], above[length + 1])
-            symbols[n] = END
-            n += 1
-            errors[length:] = 0
-            above[length:] = _NO_CLASS
-    return n
+            symbols[last], residuals[last] = END, 0
+            last += 1
+        _context_row(above, symbols[first:last], contexts[first:last])
+        above[length:] = _NO_CLASS
+        first = last
+    return first
 
 
 @_compiled
-def _write(contexts: Bytes, symbols: Bytes, residuals: Ints, codes: Ints, lengths: Ints, out: Bytes, place: Int) -> Int:
-    """Write symbols and residuals as bits, the highest of each byte first, from a place on; gives where they end."""
-    pending: Int = 0
-    n_pending: Int = 0
+def _push(words: Words, place: Int, pending: Int, n_pending: Int, word: Int, n_bits: Int) -> tuple[Int, Int, Int]:
+    """Put up to 32 bits behind those that wait for their word to be full, 31 at most.
+
+    The word is written in any case, for whether it is full the processor cannot foresee; the next one overwrites it.
+    """
+    pending = pending << n_bits | word
+    n_pending += n_bits
+    words[place] = np.uint32(pending >> (n_pending & 31))
+    return place + (n_pending >> 5), pending, n_pending & 31
+
+
+@_compiled
+def _write(
+    contexts: Bytes,
+    symbols: Bytes,
+    residuals: Ints,
+    codes: Ints,
+    lengths: Ints,
+    words: Words,
+    out: Bytes,
+    first: Int,
+) -> Int:
+    """Write symbols and residuals as bits, the highest of each byte first, from a byte on; gives where they end."""
+    place, pending, n_pending = 0, 0, 0
     for n in range(len(symbols)):
         context, symbol = np.int64(contexts[n]), np.int64(symbols[n])
-        pending = pending << lengths[context, symbol] | codes[context, symbol]
-        n_pending += lengths[context, symbol]
-        if symbol != END:
-            # Negative residuals lose one, so that their bits are those below half of the class.
-            tail = residuals[n] - (residuals[n] < 0)
-            pending = pending << symbol | (tail & ((1 << symbol) - 1))
-            n_pending += symbol
-        while n_pending >= 8:
-            n_pending -= 8
-            out[place] = (pending >> n_pending) & 0xFF
-            place += 1
-        pending &= (1 << n_pending) - 1
-    if n_pending:
-        out[place] = (pending << (8 - n_pending)) & 0xFF
-        place += 1
-    return place
+        code, length = codes[context, symbol], lengths[context, symbol]
+        n_bits = 0 if symbol == END else symbol
+        # Negative residuals lose one, so that their bits are those below half of the class.
+        tail = (residuals[n] - (residuals[n] < 0)) & ((1 << n_bits) - 1)
+        if length + n_bits <= 32:
+            code, length = code << n_bits | tail, length + n_bits
+            place, pending, n_pending = _push(words, place, pending, n_pending, code, length)
+        else:
+            place, pending, n_pending = _push(words, place, pending, n_pending, code, length)
+            place, pending, n_pending = _push(words, place, pending, n_pending, tail, n_bits)
+    words[place] = np.uint32(pending << (32 - n_pending))
+    n_bytes = 4 * place + ((n_pending + 7) >> 3)
+    for k in range(n_bytes):
+        out[first + k] = (words[k >> 2] >> np.uint32(24 - 8 * (k & 3))) & np.uint32(0xFF)
+    return first + n_bytes
 
 
 @_compiled
@@ -215,7 +281,6 @@ def encode_curves(
     heads: Ints,
     weights: Ints,
     rows: Ints,
-    n_weights: Ints,
     check_modulus: Int,
     tables: tuple[Ints, Ints],
     codes: tuple[Ints, Ints],
@@ -228,11 +293,9 @@ def encode_curves(
     bits : ndarray, shape (n_curves, n_imts, n_levels)
     heads : ndarray, shape (n_orders,)
         The first byte of payloads of each order.
-    weights : ndarray, shape (n_orders, n_rows, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (n_orders, n_rows, MAX_ORDER - 1, n_levels)
     rows : ndarray, shape (n_imts,)
         Which row of weights each IMT has: most have the same levels, and few weights stay in the processor's cache.
-    n_weights : ndarray, shape (n_orders,)
-        How many of the weights each order uses.
     tables : tuple
         For logarithms, and back.
     codes : tuple of ndarray, shape (n_contexts, n_symbols)
@@ -245,32 +308,34 @@ def encode_curves(
     logs = np.zeros((n_imts, MAX_ORDER + n_levels), np.int64)
     contexts = np.empty(n_imts * (n_levels + 1), np.uint8)
     symbols, residuals = np.empty_like(contexts), np.empty(contexts.shape, np.int64)
+    expected, errors = np.empty(n_levels, np.int64), np.empty((2, n_levels), np.int64)
+    # A symbol fills two at most, and what is left at the end one.
+    words = np.empty(2 * len(contexts) + 1, np.uint32)
     ends = np.empty(n_curves, np.int64)
     place = 0
     for curve in range(n_curves):
         total = _logs_of(bits[curve], log_table, logs)
-        order = _order_of(bits[curve], logs, weights, rows, n_weights)
-        n = _symbols(bits[curve], logs, weights[order], rows, n_weights[order], exp_table, contexts, symbols, residuals)
+        order = _order_of(bits[curve], logs, weights, rows, expected, errors)
+        n = _symbols(bits[curve], logs, weights[order], rows, exp_table, contexts, symbols, residuals)
         out[place] = heads[order]
         out[place + 1] = total % check_modulus
-        place = _write(contexts[:n], symbols[:n], residuals[:n], codes[0], codes[1], out, place + 2)
+        place = _write(contexts[:n], symbols[:n], residuals[:n], codes[0], codes[1], words, out, place + 2)
         ends[curve] = place
     return ends
 
 
 @_compiled
-def count_symbols(
-    bits: Words, weights: Ints, rows: Ints, n_weights: Ints, tables: tuple[Ints, Ints], counts: Ints
-) -> None:
+def count_symbols(bits: Words, weights: Ints, rows: Ints, tables: tuple[Ints, Ints], counts: Ints) -> None:
     """Count the symbols of some curves by context, for fitting code lengths; as ``encode_curves``."""
     _, n_imts, n_levels = bits.shape
     logs = np.zeros((n_imts, MAX_ORDER + n_levels), np.int64)
     contexts = np.empty(n_imts * (n_levels + 1), np.uint8)
     symbols, residuals = np.empty_like(contexts), np.empty(contexts.shape, np.int64)
+    expected, errors = np.empty(n_levels, np.int64), np.empty((2, n_levels), np.int64)
     for curve in range(len(bits)):
         _logs_of(bits[curve], tables[0], logs)
-        order = _order_of(bits[curve], logs, weights, rows, n_weights)
-        n = _symbols(bits[curve], logs, weights[order], rows, n_weights[order], tables[1], contexts, symbols, residuals)
+        order = _order_of(bits[curve], logs, weights, rows, expected, errors)
+        n = _symbols(bits[curve], logs, weights[order], rows, tables[1], contexts, symbols, residuals)
         for k in range(n):
             counts[contexts[k], symbols[k]] += 1
 
@@ -292,7 +357,6 @@ def _decode_curve(
     end: Int,
     weights: Ints,
     rows: Ints,
-    n_weights: Int,
     tables: tuple[Ints, Ints],
     decoder: Ints,
     bits: Words,
@@ -322,7 +386,7 @@ def _decode_curve(
             position += symbol
             # A class's upper half is its positive residuals as they are; the lower half stands for the negative ones.
             residual = tail if 2 * tail >= 1 << symbol else tail - (1 << symbol) + 1
-            expected = _expect(logs, level, weights[rows[imt]], n_weights)
+            expected = _expect(logs, level, weights[rows[imt]])
             guess = _guess(expected + errors[level], log_before, bits_before, exp_table)
             bits_before = (guess + residual) & 0xFFFF_FFFF
             log_before = _mapped(bits_before, log_table)
@@ -358,7 +422,7 @@ def decode_curves(
         With eight bytes more than the payloads have.
     ends : ndarray, shape (n_curves,)
         Where each payload ends.
-    weights : ndarray, shape (MAX_ORDER, n_rows, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (MAX_ORDER, n_rows, MAX_ORDER - 1, n_levels)
         By order less one; those of orders that no payload has are not looked at.
     rows : ndarray, shape (n_imts,)
         Which row of weights each IMT has.
@@ -372,9 +436,7 @@ def decode_curves(
     for curve in range(len(ends)):
         order = data[start] & 15
         end = 8 * ends[curve]
-        position = _decode_curve(
-            data, 8 * (start + 2), end, weights[order - 1], rows, order - 1, tables, decoder, bits[curve]
-        )
+        position = _decode_curve(data, 8 * (start + 2), end, weights[order - 1], rows, tables, decoder, bits[curve])
         if not 0 <= end - position < 8:
             faults[curve] = ENDS_ELSEWHERE
         else:

@@ -43,7 +43,6 @@ _CURVES_AT_ONCE = 64
 
 _TABLES = (LOG_TABLE, EXP_TABLE)
 _HEADS = np.array([FORMAT << 4 | order for order in ORDERS])
-_N_WEIGHTS = np.array([order - 1 for order in ORDERS])
 
 
 def poes_to_payloads(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]) -> Iterator[bytes]:
@@ -69,7 +68,7 @@ def poes_to_payloads(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float
     out = np.empty(_CURVES_AT_ONCE * (2 + (n_imts * (n_levels + 1) * _MAX_BITS + 7) // 8), np.uint8)
     for first in range(0, len(bits), _CURVES_AT_ONCE):
         some = bits[first : first + _CURVES_AT_ONCE]
-        ends = kernels.encode_curves(some, _HEADS, weights, rows, _N_WEIGHTS, CHECK_MODULUS, _TABLES, ENCODER, out)
+        ends = kernels.encode_curves(some, _HEADS, weights, rows, CHECK_MODULUS, _TABLES, ENCODER, out)
         written = out[: ends[-1]].tobytes()
         for start, end in pairwise([0, *ends.tolist()]):
             yield written[start:end]
@@ -125,7 +124,7 @@ def symbol_counts(poes: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]
     from hazard_store.layouts import kernels
 
     counts = np.zeros((N_CONTEXTS, END + 1), np.int64)
-    kernels.count_symbols(poes.view(np.uint32), *_weights_of_orders(levels, ORDERS), _N_WEIGHTS, _TABLES, counts)
+    kernels.count_symbols(poes.view(np.uint32), *_weights_of_orders(levels, ORDERS), _TABLES, counts)
     return counts
 
 
@@ -142,15 +141,17 @@ def _weights_of_orders(
 
     Returns
     -------
-    weights : ndarray, shape (n_orders, n_rows, n_levels, MAX_ORDER - 1)
+    weights : ndarray, shape (n_orders, n_rows, MAX_ORDER - 1, n_levels)
+        Those that an order has not are 0.
     rows : ndarray, shape (n_imts,)
         Which row each IMT has: one stands for all with the same levels.
     """
     different, rows = np.unique(levels, axis=0, return_inverse=True)
-    weights = np.zeros((len(orders), *different.shape, MAX_ORDER - 1), np.int64)
+    n_rows, n_levels = different.shape
+    weights = np.zeros((len(orders), n_rows, MAX_ORDER - 1, n_levels), np.int64)
     for place, order in enumerate(orders):
         if order in needed:
-            weights[place, :, :, : order - 1] = weights_of_levels(different, order)
+            weights[place, :, : order - 1] = weights_of_levels(different, order).swapaxes(1, 2)
     return weights, rows.ravel()
 
 
