@@ -21,7 +21,11 @@ TITLE = "From 10,000 to 10,000,000 items"
 N_RLZS = 12
 SHAPE = {"n_imts": 3, "n_levels": 8, "with_stats": False}
 RUNS = ((10_000, 2), (100_000, 2), (1_000_000, 2))
-FULL_RUNS = (*RUNS, (10_000, 1), (10_000, 4), (100_000, 1), (100_000, 4), (1_000_000, 1), (1_000_000, 4), (10_000_000, 2))
+FULL_RUNS = (
+    *RUNS,
+    *((items, workers) for items in (10_000, 100_000, 1_000_000) for workers in (1, 4)),
+    (10_000_000, 2),
+)
 MOST_REPEATED = 1_000_000
 
 
