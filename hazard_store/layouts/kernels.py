@@ -66,20 +66,9 @@ def _expect(logs: Ints, level: Int, weights: Ints) -> Int:
 
 @_compiled
 def _expect_row(logs: Ints, weights: Ints, expected: Ints) -> None:
-    """Do the same for all levels of a row: without a loop within the loop, several at a time."""
-    n = len(expected)
-    near, far2, far3, far4, far5, far6 = logs[5 : 5 + n], logs[4:], logs[3:], logs[2:], logs[1:], logs
-    for level in range(n):
-        before = near[level]
-        total = (
-            weights[0, level] * (far2[level] - before)
-            + weights[1, level] * (far3[level] - before)
-            + weights[2, level] * (far4[level] - before)
-            + weights[3, level] * (far5[level] - before)
-            + weights[4, level] * (far6[level] - before)
-        )
-        expected[level] = before + (total >> prediction.WEIGHT_BITS)
-    expected[0] = 0
+    """Do the same for all levels of a row."""
+    for level in range(len(expected)):
+        expected[level] = _expect(logs, level, weights)
 
 
 @_compiled
@@ -191,7 +180,7 @@ def _symbols(
     rows : ndarray, shape (n_imts,)
         Which row of weights each IMT has.
     contexts, symbols, residuals : ndarray, shape (n_imts * (n_levels + 1),)
-        Filled in; the residual of an END is 0.
+        Filled in; an END has no residual.
     """
     n_imts, n_levels = bits.shape
     expected, errors = np.empty(n_levels, np.int64), np.zeros(n_levels, np.int64)
@@ -211,7 +200,7 @@ def _symbols(
             symbols[first + level] = _bit_length(abs(missed[level]))
         last = first + length
         if length < n_levels:
-            symbols[last], residuals[last] = END, 0
+            symbols[last] = END
             last += 1
         _context_row(above, symbols[first:last], contexts[first:last])
         above[length:] = _NO_CLASS
