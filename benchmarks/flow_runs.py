@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from benchmarks.options import Options
 from benchmarks.processes import Usage
+from benchmarks.stores import local_store
 from hazard_store.jobs import Silent, StoreReport, StoreRequest
+from hazard_store.local.prefect_server import PrefectServer
+
+# Sites of 16 curves. DynamoDB Local takes some 150 `list` curves a second, whoever sends them.
+LOCAL_SITES = {"list": 150, "packed": 3_000}
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[None]:
+    """A Prefect server for the flows of this process and their workers, which find it in the environment."""
+    with PrefectServer.start(home=home) as server:
+        os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=str(home))
+        from flows.server import send_the_last
+
+        try:
+            yield
+        finally:
+            send_the_last()
 
 
 @dataclass(frozen=True)
@@ -46,3 +69,10 @@ def store(
     if not report.complete:
         raise SystemExit(f"the store of the benchmark failed: {[o.error for o in report.failed]}")
     return FlowRun(report, seconds, usage)
+
+
+@cache
+def on_local_store(options: Options, encoding: str, repetition: int) -> FlowRun:
+    """Store `LOCAL_SITES` in a fresh DynamoDB Local: each repetition once, for all sections that look at it."""
+    with local_store():
+        return store(options.calculation(LOCAL_SITES[encoding]), options.workers, encoding=encoding)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.flow_runs import prefect_server
 from benchmarks.run import RESULTS
 from benchmarks.stores import local_store
 from benchmarks.synthetic import write_calculation
 from hazard_store.jobs import Silent, StoreReport, StoreRequest
-from hazard_store.local.prefect_server import PrefectServer
 from hazard_store.storing import store_in_process
 
 KINDS = 16
@@ -50,8 +49,7 @@ def main() -> None:
         path, small = Path(scratch) / "calc_1.hdf5", Path(scratch) / "calc_2.hdf5"
         write_calculation(path, arguments.sites)
         write_calculation(small, 20)
-        with PrefectServer.start(home=Path(scratch)) as server:
-            os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=scratch)
+        with prefect_server(Path(scratch)):
             # What is loaded and made once belongs to no run.
             timed_store(small, through_prefect=True)
             for pair in range(arguments.pairs):

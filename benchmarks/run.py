@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.flow_runs import prefect_server
 from benchmarks.options import Options
 from benchmarks.sections import bare_loop, limits, other_writers, prediction, s3, scale, team_table, worker_cost
-from hazard_store.local.prefect_server import PrefectServer
 
 SECTIONS: tuple[ModuleType, ...] = (worker_cost, other_writers, bare_loop, team_table, limits, prediction, s3, scale)
 RESULTS = Path(__file__).parent / "results"
@@ -49,8 +49,7 @@ def main() -> None:
         scratch = arguments.scratch or Path(temporary)
         scratch.mkdir(exist_ok=True)
         options = Options(arguments.repeat, arguments.workers, arguments.full, scratch)
-        with PrefectServer.start(home=Path(temporary)) as server:
-            os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=temporary)
+        with prefect_server(Path(temporary)):
             for section in SECTIONS:
                 if not arguments.only or section.NAME in arguments.only:
                     _run(section, options)

@@ -29,7 +29,14 @@ def some_server() -> Iterator[None]:
         try:
             yield
         finally:
-            # Log lines and events go to the server in batches. The last ones must leave before it does, after Ctrl-C as
-            # well: Prefect would try to reach it for a minute after it has gone.
-            APILogWorker.drain_all(timeout=10)
-            EventsWorker.drain_all(timeout=10)
+            # After Ctrl-C as well.
+            send_the_last()
+
+
+def send_the_last() -> None:
+    """Send the log lines and events that this process still has: they go to the server in batches.
+
+    To be called before a server ends that this process reports to: Prefect would try to reach it for a minute more.
+    """
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)

@@ -45,9 +45,9 @@ def stage(dynamodb_endpoint: str, own_environment: None, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server to which this process and those that it starts report."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    from flows.server import send_the_last
 
     home = tmp_path_factory.mktemp("prefect")
     (home / "server").mkdir()
@@ -60,9 +60,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         # Prefect has read the environment at its import, which may have come before.
         with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: client_home}):
             yield server
-            # What runs in this process told last: at its end it would be sent for a minute to a server that is gone.
-            APILogWorker.drain_all(timeout=60)
-            EventsWorker.drain_all(timeout=60)
+            send_the_last()
 
 
 @pytest.fixture(scope="session")
