@@ -74,7 +74,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         "early_mb": "in the second quarter",
         "late_mb": "in the last",
     }
-    rows = [[row[name] for name in columns] for row in result["rows"]]
+    # 0 stands for a quarter too short to have been looked at.
+    rows = [[row[name] or None for name in columns] for row in result["rows"]]
     return (
         "The whole flow; workers' processor time has their start in it, which is most of it at 10,000 items. Memory is "
         f"that of the largest worker.\n\n{table(list(columns.values()), rows)}"
