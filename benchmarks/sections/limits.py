@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.limited_dynamodb import LimitedDynamoDb
 from benchmarks.options import Options, table
 from benchmarks.stores import limited_store
+from hazard_store.cli.output import count
 from hazard_store.jobs import ChunkOutcome, Silent, StorePlan, StoreRequest
 from hazard_store.planning import CHUNKS_AT_ONCE, ITEMS_PER_CHUNK
 
@@ -45,7 +46,7 @@ class Run:
     @property
     def name(self) -> str:
         return (
-            f"{self.partition}, {self.workers} workers"
+            f"{self.partition}, {count(self.workers, 'worker')}"
             + (f", --max-wcu {self.max_wcu:g}" if self.max_wcu else "")
             + (f", split after {self.split_after_secs:g} s" if self.split_after_secs else "")
         )
