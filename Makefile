@@ -70,7 +70,7 @@ conformance: install ## run OpenQuake's own test calculations and compare what i
 image-check: install ## run the steps of deployments/Dockerfile in a bare Debian (as root, with debootstrap)
 	@$(RUN) -m deployments.image.check
 
-bench: install ## measure what docs/performance.md claims, in twelve minutes (BENCH_ARGS=... for python -m benchmarks)
+bench: install ## measure what docs/performance.md claims, in ten minutes (BENCH_ARGS=... for python -m benchmarks)
 	@$(RUN) -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt awswrangler
 	@$(RUN) -m benchmarks $(BENCH_ARGS)
 
