@@ -46,7 +46,7 @@ NEW_LIMIT = 1.07
 HOLD_SECS, MAX_HOLD_SECS, HOLD_REQUESTS = 0.4, 2.0, 8
 # From a throttle back to the limit it takes so long, and as long from there to the next throttle. The same for all, so
 # that of several workers the fast ones, which are throttled more often, give way to the slow ones.
-PLATEAU_SECS = 4.0
+PLATEAU_SECS = 3.0
 # A pause after a throttle, in requests: the store saves up what keeps the next jitter from being throttled.
 PAUSE_REQUESTS, MAX_PAUSE_SECS = 5.0, 0.5
 

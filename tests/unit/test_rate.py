@@ -141,7 +141,7 @@ def test_it_finds_the_capacity_and_stays_just_under_it(capacity: float, workers:
     assert min(seen.wcu_per_sec(10.0, 50.0) for seen in runs) >= 0.95 * capacity
     # By location, where a table gives 4,000. Many workers on one partition are throttled once each to share it.
     throttled = sum(seen.throttled for seen in runs) / sum(seen.requests for seen in runs)
-    assert throttled < (0.02 if capacity > 1_000 else 0.06)
+    assert throttled < (0.02 if capacity > 1_000 else 0.07)
 
 
 def test_it_starts_fast() -> None:
