@@ -45,7 +45,8 @@ NEW_LIMIT = 1.07
 # Between two throttles that count: what was under way when the first one came back must not count as another.
 HOLD_SECS, MAX_HOLD_SECS, HOLD_REQUESTS = 0.4, 2.0, 8
 # From a throttle back to the limit it takes so long, and as long from there to the next throttle. The same for all, so
-# that of several workers the fast ones, which are throttled more often, give way to the slow ones.
+# that of several workers the fast ones, which are throttled more often, give way to the slow ones. Shorter finds sooner
+# what a split gives more, and is throttled more often: of four workers by location, 1.8 % of requests at 3 s.
 PLATEAU_SECS = 3.0
 # A pause after a throttle, in requests: the store saves up what keeps the next jitter from being throttled.
 PAUSE_REQUESTS, MAX_PAUSE_SECS = 5.0, 0.5
