@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
 from benchmarks.options import Options
@@ -62,6 +63,7 @@ def store(
     from flows.store_hazard import run
 
     request = StoreRequest(str(path), "BENCH", encoding=encoding, partition=partition, max_wcu=max_wcu)
+    _forget_fork_server()
     with Usage() as usage:
         started = time.perf_counter()
         report = run(request, "local", workers, Silent())
@@ -69,6 +71,15 @@ def store(
     if not report.complete:
         raise SystemExit(f"the store of the benchmark failed: {[o.error for o in report.failed]}")
     return FlowRun(report, seconds, usage)
+
+
+def _forget_fork_server() -> None:
+    """Let a run start as a command does: what the last one's workers were forked from has imported all there is."""
+    from flows import clusters
+
+    # As Python's own tests do; there is no public name for it.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    clusters._start_fork_server.cache_clear()
 
 
 @cache

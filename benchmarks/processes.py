@@ -16,8 +16,13 @@ LOOK_EVERY_SECS = 1.0
 
 WORKERS, DATABASE, SERVER, SELF, OTHERS = "workers", "database", "Prefect server", "flow's process", "others"
 
-# What a process's command line has in it. Python starts Dask's workers, and those of `multiprocessing`, by this name.
-_MARKS = {"spawn_main": WORKERS, "DynamoDBLocal": DATABASE, "prefect server": SERVER}
+# What a process's command line has in it. Python starts Dask's workers, and those of `multiprocessing`, by these names.
+_MARKS = {
+    "spawn_main": WORKERS,
+    "multiprocessing.forkserver": WORKERS,
+    "DynamoDBLocal": DATABASE,
+    "prefect server": SERVER,
+}
 
 
 class Usage:
@@ -90,12 +95,13 @@ def _peak_mb(pid: int) -> float:
 
 
 def _living_cpu_secs() -> dict[int, tuple[str, float]]:
-    """Give what each process below this one is, and the processor time that it has taken so far."""
+    """Give what each process below this one is, and the processor time of it and of those that ended below it."""
     found = {}
     for process in psutil.Process().children(recursive=True):
         try:
             times = process.cpu_times()
-            found[process.pid] = (_role_of(process), times.user + times.system)
+            ended_secs = times.children_user + times.children_system
+            found[process.pid] = (_role_of(process), times.user + times.system + ended_secs)
         except psutil.Error:
             continue
     return found

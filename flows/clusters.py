@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import sys
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
+from distributed.utils import get_mp_context
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
@@ -22,6 +27,10 @@ from hazard_store.planning import chunks_a_worker
 WORKER_MEMORY_LIMIT = "1GiB"
 
 CONNECT_TIMEOUT_SECS = 10.0
+
+# What workers import of other projects, 2.5 s of processor time: one process does it, and they are forked from it. Not
+# what is ours, which that process may find in another checkout than the flow was started from.
+_IMPORTED_ONCE = ["prefect_dask", "prefect_aws", "numba", "h5py", "pynamodb.models", "orjson"]
 
 _DASK_SETTINGS: dict[str, Any] = {
     # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
@@ -42,6 +51,12 @@ class Cluster:
     runner: TaskRunner[Any]
     workers: int
     chunks_a_worker: int
+
+
+def prepare_cluster(name: str) -> None:
+    """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed."""
+    if name == "local":
+        _start_method()
 
 
 def cluster_from_name(name: str, workers: int | None) -> Cluster:
@@ -70,6 +85,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     if name == "local":
         processes = workers or os.cpu_count() or 1
         threads = chunks_a_worker(processes)
+        dask.config.set({"distributed.worker.multiprocessing-method": _start_method()})
         runner = DaskTaskRunner(
             cluster_class="distributed.LocalCluster",
             cluster_kwargs={
@@ -78,6 +94,8 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
                 "processes": True,
                 "dashboard_address": ":0",
                 "memory_limit": WORKER_MEMORY_LIMIT,
+                # One that is forked has the environment of an earlier moment.
+                "env": dict(os.environ),
             },
         )
         return Cluster(runner, processes, threads)
@@ -92,6 +110,35 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     raise UsageError(
         f"unknown cluster {name!r}: choose local, none, fargate, or the tcp://HOST:PORT of a Dask scheduler"
     )
+
+
+def _start_method() -> str:
+    """Give how the processes of local workers start, and let what they will be forked from start at once."""
+    # Only Linux forks safely what has loaded the system's libraries.
+    if sys.platform != "linux":
+        return "spawn"
+    # A forked worker would still have what was taken out of the environment since.
+    return "forkserver" if _start_fork_server() <= os.environ.keys() else "spawn"
+
+
+@cache
+def _start_fork_server() -> frozenset[str]:
+    """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
+        os.environ.setdefault(name, str(value))
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        # Dask names modules of its own when it is first asked; these take their place.
+        get_mp_context().set_forkserver_preload(_IMPORTED_ONCE)  # type: ignore[no-untyped-call]
+    # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
+    # resource tracker comes first, for its start would let the signal through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return frozenset(os.environ)
 
 
 def _on_fargate(workers: int | None) -> Cluster:

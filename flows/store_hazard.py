@@ -17,7 +17,7 @@ from prefect.states import Completed, Crashed
 from prefect.task_runners import TaskRunner
 
 from flows import progress
-from flows.clusters import Cluster, cluster_from_name
+from flows.clusters import Cluster, cluster_from_name, prepare_cluster
 from flows.endings import RunFailedError, failed, refused
 from flows.fargate import FARGATE, end_cluster
 from flows.leftovers import end_leftovers, force_state
@@ -231,6 +231,7 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
     if cluster == FARGATE and not PREFECT_API_URL.value():
         # The server that would start here is reached on this machine alone.
         raise UsageError("--cluster fargate needs a Prefect server that the workers reach: set PREFECT_API_URL")
+    prepare_cluster(cluster)
     token = progress.current.set(listener)
     try:
         with some_server():

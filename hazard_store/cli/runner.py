@@ -89,8 +89,9 @@ def run_store(
     except HazardStoreError:
         raise
     except Exception as exc:
-        if any(isinstance(one, KeyboardInterrupt) for one in _chain(exc)):
-            # Ctrl-C reaches a server that runs for this command alone as well, and its silence comes first.
+        if any(isinstance(one, KeyboardInterrupt) or "KeyboardInterrupt" in str(one) for one in _chain(exc)):
+            # Ctrl-C reaches a server that runs for this command alone as well, and its silence comes first. Of one that
+            # came while pydantic wrote an object, its own error has only the name.
             raise KeyboardInterrupt from exc
         if (reason := _server_trouble(exc)) is not None:
             raise HazardStoreError(

@@ -72,8 +72,9 @@ class Command:
             return []
 
     def dask_workers(self) -> list[psutil.Process]:
-        """The workers of its local cluster."""
-        return [one for one in self.children() if any("spawn_main" in word for word in _words_of(one))]
+        """The workers of its local cluster, which look like the process that they are forked from."""
+        forked = [one for one in self.children() if "multiprocessing.forkserver" in " ".join(_words_of(one))]
+        return [one for one in forked if _parent_of(one) in forked]
 
     def tail(self, chars: int = 600) -> str:
         return self.log_path.read_text(errors="replace")[-chars:]
@@ -84,6 +85,13 @@ def _words_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return []
+
+
+def _parent_of(process: psutil.Process) -> psutil.Process | None:
+    try:
+        return process.parent()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def environment_of(settings: Settings, home: Path, server: PrefectServer | None = None) -> dict[str, str]:

@@ -255,9 +255,18 @@ def test_ctrl_c_in_a_run_says_that_it_can_go_on(
     assert outcome.err.splitlines()[-1].startswith("error: interrupted: what is stored stays")
 
 
-def test_ctrl_c_that_also_ended_the_server_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("Failed to reach API at http://127.0.0.1:8000/api/", KeyboardInterrupt()),
+        ("Error calling function `_ser_model`: KeyboardInterrupt: ", None),
+    ],
+)
+def test_ctrl_c_behind_another_error_is_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, message: str, cause: BaseException | None
+) -> None:
     def run(*_: Any) -> StoreReport:
-        raise RuntimeError("Failed to reach API at http://127.0.0.1:8000/api/") from KeyboardInterrupt()
+        raise RuntimeError(message) from cause
 
     monkeypatch.setattr(runner, "load_runner", lambda: run)
     with pytest.raises(KeyboardInterrupt):
