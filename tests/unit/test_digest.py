@@ -34,3 +34,7 @@ def changed_bit() -> int:
 )
 def test_every_corruption_shows(other: int) -> None:
     assert other != curves_digest(["A", "B"], KINDS, POES)
+
+
+def test_ledgers_written_before_are_understood() -> None:
+    assert digest_to_text(curves_digest(["A", "B"], KINDS, POES)) == "347677e49ae8a3bc17202a0d74dc2f39"
