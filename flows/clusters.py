@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
@@ -27,10 +29,6 @@ from hazard_store.planning import chunks_a_worker
 WORKER_MEMORY_LIMIT = "1GiB"
 
 CONNECT_TIMEOUT_SECS = 10.0
-
-# What workers import of other projects, 2.5 s of processor time: one process does it, and they are forked from it. Not
-# what is ours, which that process may find in another checkout than the flow was started from.
-_IMPORTED_ONCE = ["prefect_dask", "prefect_aws", "numba", "h5py", "pynamodb.models", "orjson"]
 
 _DASK_SETTINGS: dict[str, Any] = {
     # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
@@ -55,6 +53,7 @@ class Cluster:
 
 def prepare_cluster(name: str) -> None:
     """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed."""
+    _set_up_dask()
     if name == "local":
         _start_method()
 
@@ -75,10 +74,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     UsageError
         If the name means nothing, no scheduler answers at the address, or ``fargate`` lacks a setting or a package.
     """
-    dask.config.set(_DASK_SETTINGS)
-    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+    _set_up_dask()
     if name == "none":
         threads = workers or 1
         return Cluster(ThreadPoolTaskRunner(max_workers=threads), 1, threads)
@@ -112,6 +108,13 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     )
 
 
+def _set_up_dask() -> None:
+    dask.config.set(_DASK_SETTINGS)
+    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+
+
 def _start_method() -> str:
     """Give how the processes of local workers start, and let what they will be forked from start at once."""
     # Only Linux forks safely what has loaded the system's libraries.
@@ -128,17 +131,33 @@ def _start_fork_server() -> frozenset[str]:
         # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
         os.environ.setdefault(name, str(value))
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        # Dask names modules of its own when it is first asked; these take their place.
-        get_mp_context().set_forkserver_preload(_IMPORTED_ONCE)  # type: ignore[no-untyped-call]
+        # Dask names modules of its own when it is first asked; this one takes their place.
+        get_mp_context().set_forkserver_preload(["tasks.preloaded"])  # type: ignore[no-untyped-call]
     # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
     # resource tracker comes first, for its start would let the signal through again.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        # Python before 3.12 does not tell it where this process finds its modules: it could be another checkout.
+        with _variable("PYTHONPATH", os.pathsep.join(filter(None, sys.path))):
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return frozenset(os.environ)
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Let the processes that start within the block have a variable of the environment."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _on_fargate(workers: int | None) -> Cluster:
