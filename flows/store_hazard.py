@@ -24,6 +24,7 @@ from flows.leftovers import end_leftovers, force_state
 from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
 from flows.reporting import Reporter, RunKind
 from flows.server import some_server
+from flows.settings_once import settings_once
 from hazard_store import storing
 from hazard_store.chunks import outcome_without_worker
 from hazard_store.errors import HazardStoreError, UsageError
@@ -152,13 +153,14 @@ def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iter
     job, steps = plan.job_of(where.workers, where.chunks_a_worker), len(plan.steps())
     plan.share.set(job.chunks_under_way)
     futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
-    if plan.meta_todo:
-        futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
-    for part, task in _CURVE_TASKS.items():
-        mine = [chunk for chunk in plan.todo if chunk.part == part]
-        if mine:
-            mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
-            futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
+    with settings_once():
+        if plan.meta_todo:
+            futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
+        for part, task in _CURVE_TASKS.items():
+            mine = [chunk for chunk in plan.todo if chunk.part == part]
+            if mine:
+                mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
+                futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
     for ended, outcome in enumerate(_outcomes(job, futures), start=1):
         # What can still be under way shares the budget: workers do not see each other's spending.
         plan.share.set(max(1, min(job.chunks_under_way, steps - ended)))
