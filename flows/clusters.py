@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed.utils import get_mp_context
+import distributed.utils
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
@@ -130,9 +131,9 @@ def _start_fork_server() -> frozenset[str]:
     for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
         # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
         os.environ.setdefault(name, str(value))
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        # Dask names modules of its own when it is first asked; this one takes their place.
-        get_mp_context().set_forkserver_preload(["tasks.preloaded"])  # type: ignore[no-untyped-call]
+    multiprocessing.set_forkserver_preload(["tasks.preloaded"])
+    # Else Dask names modules of its own, and imports them here as well: pandas, for one, which nobody needs.
+    distributed.utils._forkserver_preload_set = True
     # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
     # resource tracker comes first, for its start would let the signal through again.
     resource_tracker.ensure_running()
