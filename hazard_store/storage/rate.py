@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 
 Sleep = Callable[[float], object]
 
@@ -225,7 +226,9 @@ class RateController:
 
     def _delivered_per_sec(self, now: float, secs: float) -> float:
         secs = max(min(secs, now - self._started), 0.05)
-        return sum(wcu for at, wcu in self._delivered if at > now - secs) / secs
+        # The newest come last, and most of what is kept is older.
+        newest_first = takewhile(lambda answer: answer[0] > now - secs, reversed(self._delivered))
+        return sum(wcu for _, wcu in newest_first) / secs
 
     def _request_secs(self, rate: float) -> float:
         return self._batch_wcu / rate
