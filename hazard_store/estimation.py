@@ -35,10 +35,10 @@ REQUEST_CPU_SECS = 1.5e-3
 # A Prefect task on Dask (docs/architecture.md), and a chunk's entries in the ledger.
 TASK_SECS = 0.2
 
-# A flow with a cluster of local processes, before the first chunk is stored: the cluster's own, and what each worker
-# imports, which they do at once if there are cores for all (`make bench`: 21 s for 2,400 items of 14 s).
-CLUSTER_SECS = 3.0
-WORKER_IMPORT_SECS = 3.0
+# A flow with a cluster of local processes, besides its chunks: 3.6 to 4.8 s before the first one is stored, whatever
+# the number of workers, for they are forked from one process that imports; 0.7 s behind the last (logs of runs on two
+# cores).
+STARTUP_SECS = 5.0
 
 # Less processor time than this says nothing about how busy a machine is.
 MIN_BUSY_CPU_SECS = 0.2
@@ -155,11 +155,6 @@ def connections_of(target: Target) -> int:
     return connections_for(target.request_latency_secs, REQUEST_CPU_SECS)
 
 
-def startup_secs(workers: int, cores: int) -> float:
-    """Seconds before the first chunk of a flow with a cluster of local processes."""
-    return CLUSTER_SECS + WORKER_IMPORT_SECS * max(1.0, workers / cores)
-
-
 def estimate(
     calculation: Calculation,
     haz_sol_id: str,
@@ -204,7 +199,7 @@ def estimate(
     samples = {part: sample(calculation, haz_sol_id, part, n_sites, max_sampled_items) for part in curves_per_site}
     measured_of = {name: {part: measure(LAYOUTS[name], *one) for part, one in samples.items()} for name in layouts}
     busy = _busy([measured for parts in measured_of.values() for measured in parts.values()])
-    starting = busy * startup_secs(workers, cores) if startup is None else startup
+    starting = busy * STARTUP_SECS if startup is None else startup
     connections = connections_of(target)
     estimates = {}
     for name, measured in measured_of.items():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.limited_dynamodb import sizes
 from benchmarks.synthetic import write_calculation
 from hazard_store import sampling
-from hazard_store.estimation import estimate, startup_secs, target_of
+from hazard_store.estimation import estimate, target_of
 from hazard_store.item_sizes import body_size, number_size, write_units
 from hazard_store.layouts import LAYOUTS
 from hazard_store.oq import open_calculation
@@ -117,10 +117,6 @@ def test_the_target_is_the_endpoints() -> None:
     assert target_of(Settings()) is AWS
     assert target_of(Settings(endpoint="https://dynamodb.us-east-1.amazonaws.com")) is AWS
     assert target_of(Settings(endpoint="http://127.0.0.1:8000")) is LOCAL
-
-
-def test_workers_beyond_the_cores_start_later() -> None:
-    assert startup_secs(1, 2) == startup_secs(2, 2) < startup_secs(4, 2)
 
 
 @pytest.mark.parametrize(
