@@ -16,10 +16,12 @@ LOOK_EVERY_SECS = 1.0
 
 WORKERS, DATABASE, SERVER, SELF, OTHERS = "workers", "database", "Prefect server", "flow's process", "others"
 
-# What a process's command line has in it. Python starts Dask's workers, and those of `multiprocessing`, by these names.
+# What a process's command line has in it. Python starts Dask's workers, and those of `multiprocessing`, by these names;
+# the time of what they are forked from is theirs, for it imports for them.
+_FORKED = "multiprocessing.forkserver"
 _MARKS = {
     "spawn_main": WORKERS,
-    "multiprocessing.forkserver": WORKERS,
+    _FORKED: WORKERS,
     "DynamoDBLocal": DATABASE,
     "prefect server": SERVER,
 }
@@ -70,7 +72,7 @@ class Usage:
             largest = 0.0
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if _role_of(process) == WORKERS:
+                    if _role_of(process) == WORKERS and not _is_fork_server(process):
                         now_mb = process.memory_info().rss / 2**20
                         largest = max(largest, now_mb)
                         self.peak_mb = max(self.peak_mb, now_mb, _peak_mb(process.pid))
@@ -82,6 +84,12 @@ class Usage:
 def _role_of(process: psutil.Process) -> str:
     command = " ".join(process.cmdline())
     return next((role for mark, role in _MARKS.items() if mark in command), OTHERS)
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    """Whether it is what workers are forked from: they have its command line."""
+    parent = process.parent()
+    return _FORKED in " ".join(process.cmdline()) and (parent is None or _FORKED not in " ".join(parent.cmdline()))
 
 
 def _peak_mb(pid: int) -> float:

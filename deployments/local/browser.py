@@ -32,6 +32,8 @@ PAGE_TIMEOUT_SECS = 90.0
 RUN_TIMEOUT_SECS = 180.0
 
 _ENDS = re.compile("^(Completed|Failed|Crashed|Cancelled|TimedOut)$")
+# A server whose database is busy asks for another time, which Prefect's own clients take for themselves.
+_UNAVAILABLE, _SUBMITS = 503, 5
 _MAKES_A_RUN = re.compile("/api/deployments/[^/]+/create_flow_run$")
 _DEPLOYMENT_PAGE = re.compile(r"/deployments/deployment/[^/?]+(\?.*)?$")
 
@@ -132,9 +134,12 @@ class PrefectUi:
         LocalServiceError
             The server made none.
         """
-        with self.page.expect_response(lambda answer: bool(_MAKES_A_RUN.search(answer.url))) as made:
-            self.page.get_by_role("button", name="Submit").click()
-        answer = made.value
+        for _ in range(_SUBMITS):
+            with self.page.expect_response(lambda answer: bool(_MAKES_A_RUN.search(answer.url))) as made:
+                self.page.get_by_role("button", name="Submit").click()
+            answer = made.value
+            if answer.status != _UNAVAILABLE:
+                break
         if not answer.ok:
             raise LocalServiceError(f"the form made no run: HTTP {answer.status}: {answer.text()}")
         # The notification that links to the run is gone after four seconds, and until it stands still to be clicked a

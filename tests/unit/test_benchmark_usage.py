@@ -67,3 +67,16 @@ def test_the_peak_of_a_worker_is_known_after_it_has_given_memory_back() -> None:
         worker.join()
     assert usage.peak_mb >= 200
     assert usage.seen_mb[-1][1] < 200
+
+
+def test_what_workers_are_forked_from_is_no_worker_but_works_for_them() -> None:
+    context = multiprocessing.get_context("forkserver")
+    with Usage() as usage:
+        worker = context.Process(target=burn, args=(2.5,))
+        worker.start()
+        worker.join()
+        time.sleep(1.5)
+    assert usage.cpu_secs[WORKERS] >= 2.5
+    assert usage.peak_mb > 0
+    # The worker has ended, and what it was forked from is there for the next.
+    assert usage.seen_mb[-1][1] == 0
