@@ -75,11 +75,11 @@ def store(
 
 def _forget_fork_server() -> None:
     """Let a run start as a command does: what the last one's workers were forked from has imported all there is."""
-    from flows import clusters
+    from flows.forking import start_fork_server
 
     # As Python's own tests do; there is no public name for it.
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    clusters._start_fork_server.cache_clear()
+    start_fork_server.cache_clear()
 
 
 @cache

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
 import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import forkserver, resource_tracker
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-import distributed.utils
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows.fargate import FARGATE, FargateSettings, container_variables
+from flows.forking import start_method
 from hazard_store.errors import UsageError
 from hazard_store.planning import chunks_a_worker
 
@@ -56,7 +49,7 @@ def prepare_cluster(name: str) -> None:
     """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed."""
     _set_up_dask()
     if name == "local":
-        _start_method()
+        start_method()
 
 
 def cluster_from_name(name: str, workers: int | None) -> Cluster:
@@ -82,7 +75,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     if name == "local":
         processes = workers or os.cpu_count() or 1
         threads = chunks_a_worker(processes)
-        dask.config.set({"distributed.worker.multiprocessing-method": _start_method()})
+        dask.config.set({"distributed.worker.multiprocessing-method": start_method()})
         runner = DaskTaskRunner(
             cluster_class="distributed.LocalCluster",
             cluster_kwargs={
@@ -114,51 +107,6 @@ def _set_up_dask() -> None:
     # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
     logging.getLogger("distributed").setLevel(logging.ERROR)
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
-
-
-def _start_method() -> str:
-    """Give how the processes of local workers start, and let what they will be forked from start at once."""
-    # Only Linux forks safely what has loaded the system's libraries.
-    if sys.platform != "linux":
-        return "spawn"
-    # A forked worker would still have what was taken out of the environment since.
-    return "forkserver" if _start_fork_server() <= os.environ.keys() else "spawn"
-
-
-@cache
-def _start_fork_server() -> frozenset[str]:
-    """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
-    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
-        # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
-        os.environ.setdefault(name, str(value))
-    multiprocessing.set_forkserver_preload(["tasks.preloaded"])
-    # Else Dask names modules of its own, and imports them here as well: pandas, for one, which nobody needs.
-    distributed.utils._forkserver_preload_set = True
-    # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
-    # resource tracker comes first, for its start would let the signal through again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        # Python before 3.12 does not tell it where this process finds its modules: it could be another checkout.
-        with _variable("PYTHONPATH", os.pathsep.join(filter(None, sys.path))):
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return frozenset(os.environ)
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """Let the processes that start within the block have a variable of the environment."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _on_fargate(workers: int | None) -> Cluster:

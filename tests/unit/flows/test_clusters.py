@@ -10,8 +10,8 @@ from multiprocessing import forkserver
 import pytest
 from distributed import Client, LocalCluster
 
-from flows import clusters
-from flows.clusters import cluster_from_name
+from flows.clusters import cluster_from_name, prepare_cluster
+from flows.forking import start_fork_server
 from hazard_store.errors import UsageError
 
 
@@ -38,12 +38,12 @@ def test_an_unknown_cluster_names_the_known_ones() -> None:
 def earlier_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What local workers are forked from has started, and the environment of this process is another one since."""
     monkeypatch.setenv("HAZARD_STORE_TEST_CHANGED", "before")
-    clusters._start_fork_server.cache_clear()
-    clusters.prepare_cluster("local")
+    start_fork_server.cache_clear()
+    prepare_cluster("local")
     monkeypatch.setenv("HAZARD_STORE_TEST_CHANGED", "after")
     monkeypatch.setenv("HAZARD_STORE_TEST_NEW", "new")
     yield
-    clusters._start_fork_server.cache_clear()
+    start_fork_server.cache_clear()
 
 
 def look_at_worker() -> tuple[bool, str | None, str | None]:

@@ -1,0 +1,60 @@
+"""How workers of a local cluster start: forked from a process that imports for all of them, where that is safe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import forkserver, resource_tracker
+
+import dask
+import distributed.utils
+
+
+def start_method() -> str:
+    """Give how the processes of local workers start, and let what they will be forked from start at once."""
+    # Only Linux forks safely what has loaded the system's libraries.
+    if sys.platform != "linux":
+        return "spawn"
+    # A forked worker would still have what was taken out of the environment since.
+    return "forkserver" if start_fork_server() <= os.environ.keys() else "spawn"
+
+
+@cache
+def start_fork_server() -> frozenset[str]:
+    """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
+        os.environ.setdefault(name, str(value))
+    multiprocessing.set_forkserver_preload(["tasks.preloaded"])
+    # Else Dask names modules of its own, and imports them here as well: pandas, for one, which nobody needs.
+    distributed.utils._forkserver_preload_set = True
+    # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
+    # resource tracker comes first, for its start would let the signal through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # Python 3.11 does not tell it where this process finds its modules: it could be in another checkout.
+        with _variable("PYTHONPATH", os.pathsep.join(filter(None, sys.path))):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return frozenset(os.environ)
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Let the processes that start within the block have a variable of the environment."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
