@@ -1,7 +1,7 @@
 """Prefect's settings, in the form in which a task gets them, made once for all tasks of a run.
 
-Prefect makes it anew for each task that is submitted, which takes the flow's process 25 ms: as long as a worker takes
-for 400 items.
+Prefect makes it anew for each task that is submitted, which takes the flow's process some 25 ms (by hand): as long as
+a worker takes for 400 items.
 """
 
 from __future__ import annotations

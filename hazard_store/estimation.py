@@ -36,8 +36,8 @@ REQUEST_CPU_SECS = 1.5e-3
 TASK_SECS = 0.2
 
 # A flow with a cluster of local processes, besides its chunks: 3.6 to 4.8 s before the first one is stored, whatever
-# the number of workers, for they are forked from one process that imports; 0.7 s behind the last (logs of runs on two
-# cores).
+# the number of workers, for they are forked from one process that imports; 0.7 s behind the last (the flows' logs in
+# `python -m benchmarks --only bare_loop prediction`, two cores).
 STARTUP_SECS = 5.0
 
 # Less processor time than this says nothing about how busy a machine is.

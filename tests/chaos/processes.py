@@ -73,8 +73,11 @@ class Command:
 
     def dask_workers(self) -> list[psutil.Process]:
         """The workers of its local cluster, which look like the process that they are forked from."""
-        forked = [one for one in self.children() if "multiprocessing.forkserver" in " ".join(_words_of(one))]
-        return [one for one in forked if _parent_of(one) in forked]
+        children = self.children()
+        forked = [one for one in children if "multiprocessing.forkserver" in " ".join(_words_of(one))]
+        # Where they are not forked, Python starts them by this name.
+        spawned = [one for one in children if "spawn_main" in " ".join(_words_of(one))]
+        return spawned + [one for one in forked if _parent_of(one) in forked]
 
     def tail(self, chars: int = 600) -> str:
         return self.log_path.read_text(errors="replace")[-chars:]
