@@ -1,7 +1,10 @@
-"""The sender: takes ready items, writes them in batches on several threads, and acknowledges all or raises.
+"""The sender: takes ready items, writes them in batches on several connections, and acknowledges all or raises.
 
 It knows nothing of layouts or curves. What it promises: after ``close`` returns, every item given to ``put`` was
 acknowledged by DynamoDB; otherwise ``close`` raises, and an ``UnacknowledgedError`` names what is left.
+
+Whoever gives it items sends as well: threads of its own are there for the second and further connections only. A batch
+that its maker sends is still in the processor's cache, and nothing has to be handed over.
 
 A batch that has to be sent again waits its time in a queue of its own while others take the connections.
 """
@@ -13,7 +16,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -39,6 +42,9 @@ BYTES_UNDER_WAY = 16 * 1024 * 1024
 
 # Batches under way for each connection: one on it, one that waits for it, and some that wait to be sent again.
 BATCHES_PER_CONNECTION = 4
+
+# Batches that wait for each thread, while their maker goes on.
+BATCHES_AHEAD = 2
 
 # Waiting threads look so often whether the write was cancelled.
 _POLL_SECS = 0.1
@@ -80,6 +86,13 @@ class Sender:
         What all batches under way hold together at most, if there are two or more.
     cancelled : threading.Event, optional
         When set, nothing more is sent and ``close`` raises with what is left.
+
+    Attributes
+    ----------
+    metrics : Metrics
+        What was acknowledged; whole behind ``close``.
+    sending_secs : float
+        What ``put`` took for sending, and for waiting until it may.
     """
 
     def __init__(
@@ -95,6 +108,7 @@ class Sender:
         cancelled: threading.Event | None = None,
     ) -> None:
         self.metrics = Metrics()
+        self.sending_secs = 0.0
         self._table = table
         self._settings = settings
         self._client = client if client is not None else ReadyBodyClient(settings)
@@ -103,9 +117,9 @@ class Sender:
         self._most_connections = connections
         self._most_bytes = bytes_under_way
         self._stop = cancelled or threading.Event()
-        # Guards all that follows; the two conditions are for idle threads and for `put`.
+        # Guards all that follows.
         self._lock = threading.Lock()
-        self._has_work, self._has_room = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         # One thread at a time waits for the rate, so that the others see what is due when their turn comes.
         self._turn = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -134,7 +148,7 @@ class Sender:
             self._shut_down()
 
     def put(self, item: EncodedItem) -> None:
-        """Add an item; sends a batch when one is full, and waits when enough are under way.
+        """Add an item; when a batch is full, either a thread will send it or this call does.
 
         Raises
         ------
@@ -181,7 +195,8 @@ class Sender:
     def _shut_down(self) -> None:
         with self._lock:
             self._closing = True
-            self._has_work.notify_all()
+            self._changed.notify_all()
+        self._work(self._is_done)
         for thread in self._threads:
             thread.join()
         # Threads end before their work is done only when there is no sense in it any more.
@@ -201,20 +216,21 @@ class Sender:
     def _submit(self) -> None:
         batch = Batch({(item.hash_key, item.range_key): item for item in self._batch}, self._batch_bytes)
         with self._lock:
-            while not self._has_ended() and self._is_full(batch.n_bytes):
-                self._has_room.wait(_POLL_SECS)
             self._batch, self._batch_bytes, self._batch_units = [], 0, 0
             self._ready.append(batch)
             self._n_batches += 1
             self._n_bytes += batch.n_bytes
             if self._n_idle:
-                self._has_work.notify()
-            elif len(self._threads) < self._connections() and not self._has_ended():
-                thread = threading.Thread(target=self._work, name=f"sender {len(self._threads)}", daemon=True)
+                self._changed.notify()
+            elif len(self._threads) < self._connections() - 1 and not self._has_ended():
+                name = f"sender {len(self._threads)}"
+                thread = threading.Thread(target=self._work, args=(self._is_done,), name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            has_ended = self._has_ended()
-        if has_ended and not self._closing:
+        began = time.monotonic()
+        self._work(lambda: self._has_room(batch.n_bytes))
+        self.sending_secs += time.monotonic() - began
+        if self._has_ended() and not self._closing:
             self._shut_down()
             self._raise_if_left()
 
@@ -225,15 +241,23 @@ class Sender:
     def _has_ended(self) -> bool:
         return self._failed or self._stop.is_set()
 
-    def _is_full(self, n_bytes: int) -> bool:
-        return self._n_batches > 0 and (
-            self._n_batches >= BATCHES_PER_CONNECTION * self._connections()
-            or self._n_bytes + n_bytes > self._most_bytes
+    def _is_done(self) -> bool:
+        """Whether nothing is under way, and nothing comes any more."""
+        return self._closing and not self._n_batches
+
+    def _has_room(self, n_bytes: int) -> bool:
+        """Whether the threads have enough to send, and another batch of so many bytes may be under way."""
+        return len(self._ready) <= BATCHES_AHEAD * len(self._threads) and (
+            not self._n_batches
+            or (
+                self._n_batches < BATCHES_PER_CONNECTION * self._connections()
+                and self._n_bytes + n_bytes <= self._most_bytes
+            )
         )
 
-    def _work(self) -> None:
-        """Send batches until all are done or there is no sense in it."""
-        while (batch := self._next()) is not None:
+    def _work(self, is_enough: Callable[[], bool]) -> None:
+        """Send batches until it is enough or there is no sense in it."""
+        while (batch := self._next(is_enough)) is not None:
             try:
                 self._send(batch)
             except _CancelledError:
@@ -243,10 +267,10 @@ class Sender:
             except Exception as exc:  # a thread's exception would be lost with it
                 self._fail(batch, to_storage_error(exc, self._settings, self._table))
 
-    def _next(self) -> Batch | None:
+    def _next(self, is_enough: Callable[[], bool]) -> Batch | None:
         """Wait for a batch to send: one whose delay is over, or else a fresh one."""
         with self._lock:
-            while not self._has_ended():
+            while not self._has_ended() and not is_enough():
                 now = time.monotonic()
                 wait_secs = _POLL_SECS
                 if self._n_sending < self._connections():
@@ -256,12 +280,10 @@ class Sender:
                     if self._ready:
                         self._n_sending += 1
                         return self._ready.popleft()
-                    if self._closing and not self._n_batches:
-                        break
                     if self._later:
                         wait_secs = min(wait_secs, self._later[0][0] - now)
                 self._n_idle += 1
-                self._has_work.wait(wait_secs)
+                self._changed.wait(wait_secs)
                 self._n_idle -= 1
         return None
 
@@ -334,9 +356,8 @@ class Sender:
                 else:
                     self._n_batches -= 1
                     self._n_bytes -= batch.n_bytes
-                    self._has_room.notify()
-                    if self._closing and not self._n_batches:
-                        self._has_work.notify_all()
+                    if self._n_idle:
+                        self._changed.notify_all()
         if error is not None:
             raise self._unacknowledged(left, error)
 
@@ -351,8 +372,7 @@ class Sender:
             self._failed = True
             self._errors.append(error)
             self._left += batch.items
-            self._has_work.notify_all()
-            self._has_room.notify()
+            self._changed.notify_all()
 
     def _unacknowledged(self, pending: Iterable[tuple[str, str]], why: str) -> UnacknowledgedError:
         return UnacknowledgedError(f"{why} (table {self._table})", list(pending))

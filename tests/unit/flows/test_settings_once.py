@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import cloudpickle
 import pytest
-from prefect.context import SettingsContext, serialize_context
+from prefect.context import SettingsContext, hydrated_context, serialize_context
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.settings_once import settings_once
@@ -30,3 +31,18 @@ def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(3):
             serialize_context()
     assert made == [True]
+
+
+def test_a_worker_reads_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "ERROR")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), settings_once():
+        sent = cloudpickle.dumps(serialize_context())
+    with hydrated_context(cloudpickle.loads(sent)):
+        first = SettingsContext.get()
+    with hydrated_context(cloudpickle.loads(sent)):
+        second = SettingsContext.get()
+    assert first is not None
+    assert second is not None
+    assert first.settings is second.settings
+    # What was set there is as it was, and the rest is the worker's.
+    assert (first.settings.api.url, first.settings.logging.level) == ("http://127.0.0.1:9/api", "ERROR")
