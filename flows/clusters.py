@@ -28,8 +28,8 @@ _DASK_SETTINGS: dict[str, Any] = {
     # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
-    # A worker looks 100 times a second where its tasks are, 50 times how late its loop is, 10 times at its memory and
-    # twice at the machine: a sixth of a core and more, and the interpreter's lock just when the sending threads need it.
+    # A worker looks 100 times a second where its tasks are, 50 times how late its loop is, 10 times at its memory, and
+    # twice at the machine: a sixth of a core and more, and the interpreter's lock when the sending threads need it.
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.admin.tick.interval": "500ms",

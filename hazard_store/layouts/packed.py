@@ -7,7 +7,6 @@ predicted from those before it (`prediction`), and what the prediction misses by
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pybase64
 
 from hazard_store.errors import CorruptItemError
 from hazard_store.layouts.bitcode import DECODER, ENCODER, END, MAX_CODE_BITS, N_CONTEXTS
@@ -170,7 +170,7 @@ class PackedEncoding:
         n_sites, n_kinds, n_imts, n_levels = block.poes.shape
         payloads = poes_to_payloads(block.poes.reshape(n_sites * n_kinds, n_imts, n_levels), block.levels)
         for hash_key, range_key, head in block_keys(block, partition, KEY_NAMES):
-            payload = binascii.b2a_base64(next(payloads), newline=False)
+            payload = pybase64.b64encode(next(payloads))
             yield EncodedItem(hash_key, range_key, b'%b,"poes":{"B":"%b"}}}}' % (head, payload))
 
     def decode(
