@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from hazard_store.errors import HazardStoreError, UsageError
+from hazard_store.importing import objects_that_stay
 
 if TYPE_CHECKING:
     from hazard_store.cli.progress import StoreProgress
@@ -63,7 +64,8 @@ def load_runner(name: str = STORE) -> Callable[..., Any]:
     for variable, value in QUIET_CONSOLE.items():
         os.environ.setdefault(variable, value)
     try:
-        runner: Callable[..., Any] = next(iter(found)).load()
+        with objects_that_stay():
+            runner: Callable[..., Any] = next(iter(found)).load()
     except ImportError as exc:
         raise UsageError(f"Prefect and Dask are needed for this and do not load ({exc}): {remedy}") from exc
     return runner
