@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import dask
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.dask_settings import CONNECT_TIMEOUT_SECS, DASK_SETTINGS, set_up_dask
 from flows.fargate import FARGATE, FargateSettings, container_variables
 from flows.forking import start_method
 from hazard_store.errors import UsageError
@@ -22,21 +22,6 @@ from hazard_store.planning import chunks_a_worker
 # leak.
 WORKER_MEMORY_LIMIT = "1GiB"
 
-CONNECT_TIMEOUT_SECS = 10.0
-
-_DASK_SETTINGS: dict[str, Any] = {
-    # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
-    # A worker looks 100 times a second where its tasks are, 50 times how late its loop is, 10 times at its memory, and
-    # twice at the machine: a sixth of a core and more, and the interpreter's lock when the sending threads need it.
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.monitor-interval": "500ms",
-    "distributed.admin.tick.interval": "500ms",
-    "distributed.admin.system-monitor.interval": "5s",
-    "distributed.admin.system-monitor.gil.enabled": False,
-}
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -45,13 +30,6 @@ class Cluster:
     runner: TaskRunner[Any]
     workers: int
     chunks_a_worker: int
-
-
-def prepare_cluster(name: str) -> None:
-    """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed."""
-    _set_up_dask()
-    if name == "local":
-        start_method()
 
 
 def cluster_from_name(name: str, workers: int | None) -> Cluster:
@@ -70,7 +48,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     UsageError
         If the name means nothing, no scheduler answers at the address, or ``fargate`` lacks a setting or a package.
     """
-    _set_up_dask()
+    set_up_dask()
     if name == "none":
         threads = workers or 1
         return Cluster(ThreadPoolTaskRunner(max_workers=threads), 1, threads)
@@ -104,13 +82,6 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
     )
 
 
-def _set_up_dask() -> None:
-    dask.config.set(_DASK_SETTINGS)
-    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
-
-
 def _on_fargate(workers: int | None) -> Cluster:
     try:
         from flows.fargate_cluster import HazardCluster, start_cluster
@@ -120,7 +91,7 @@ def _on_fargate(workers: int | None) -> Cluster:
             "pip install 'hazard-store[prefect,aws]'"
         ) from exc
     settings = FargateSettings.from_environment(workers)
-    variables = container_variables(_DASK_SETTINGS)
+    variables = container_variables(DASK_SETTINGS)
 
     def cluster_of_run() -> HazardCluster:
         return start_cluster(settings, variables)

@@ -14,6 +14,18 @@ from multiprocessing import forkserver, resource_tracker
 import dask
 import distributed.utils
 
+from flows.dask_settings import set_up_dask
+
+
+def prepare_cluster(name: str) -> None:
+    """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed.
+
+    Prefect is not needed for it, and takes as long to load: the command line does both at once.
+    """
+    set_up_dask()
+    if name == "local":
+        start_method()
+
 
 def start_method() -> str:
     """Give how the processes of local workers start, and let what they will be forked from start at once."""

@@ -17,9 +17,10 @@ from prefect.states import Completed, Crashed
 from prefect.task_runners import TaskRunner
 
 from flows import progress
-from flows.clusters import Cluster, cluster_from_name, prepare_cluster
+from flows.clusters import Cluster, cluster_from_name
 from flows.endings import RunFailedError, failed, refused
 from flows.fargate import FARGATE, end_cluster
+from flows.forking import prepare_cluster
 from flows.leftovers import end_leftovers, force_state
 from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
 from flows.reporting import Reporter, RunKind

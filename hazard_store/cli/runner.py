@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RUNNER_GROUP = "hazard_store.runners"
 STORE = "prefect"
+PREPARE = "prepare-cluster"
 NOTIFY = "notify-batch"
 
 # The command says itself how a run goes and what failed. On the console Prefect would say it again, with tracebacks;
@@ -47,8 +48,8 @@ def check_cluster(cluster: str) -> None:
         )
 
 
-def load_runner(name: str = STORE) -> Callable[..., Any]:
-    """Load what needs Prefect: the flow, or what emits events.
+def load_runner(name: str) -> Callable[..., Any]:
+    """Load what needs Prefect or Dask: the flow, its cluster, or what emits events.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def load_runner(name: str = STORE) -> Callable[..., Any]:
         If it, or Prefect, is not installed.
     """
     remedy = "install them with `pip install 'hazard-store[prefect]'`"
-    if name == STORE:
+    if name != NOTIFY:
         remedy += ", or use --cluster none"
     found = entry_points(group=RUNNER_GROUP, name=name)
     if not found:
@@ -85,7 +86,9 @@ def run_store(
         from hazard_store.storing import store_in_process
 
         return store_in_process(with_connections(request, settings, workers), settings, progress)
-    runner: Callable[..., StoreReport] = load_runner()
+    # The process that workers are forked from loads as much as this one: both at once.
+    load_runner(PREPARE)(cluster)
+    runner: Callable[..., StoreReport] = load_runner(STORE)
     try:
         return runner(request, cluster, workers, progress)
     except HazardStoreError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tomllib
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
@@ -167,19 +168,20 @@ def test_without_prefect_the_line_says_how_to_have_it(found: list[EntryPoint], m
     monkeypatch.setattr(runner, "entry_points", lambda **_: EntryPoints(found))
     monkeypatch.setattr("os.environ", {})
     with pytest.raises(UsageError, match=r"pip install 'hazard-store\[prefect\]'`, or use --cluster none"):
-        load_runner()
+        load_runner(runner.STORE)
 
 
-def test_the_flow_is_named_by_the_project() -> None:
-    pyproject = (Path(__file__).parents[3] / "pyproject.toml").read_text()
-    assert f'[project.entry-points."{runner.RUNNER_GROUP}"]\n{runner.STORE} = ' in pyproject
+@pytest.mark.parametrize("name", [runner.STORE, runner.PREPARE, runner.NOTIFY])
+def test_what_needs_prefect_is_named_by_the_project(name: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert name in project["entry-points"][runner.RUNNER_GROUP]
 
 
 def test_a_server_that_does_not_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any) -> StoreReport:
         raise RuntimeError("Failed to reach API at http://nowhere/api/")
 
-    monkeypatch.setattr(runner, "load_runner", lambda: run)
+    monkeypatch.setattr(runner, "load_runner", {runner.STORE: run, runner.PREPARE: str}.__getitem__)
     with pytest.raises(HazardStoreError, match="is PREFECT_API_URL right"):
         run_store(StoreRequest("calc.hdf5", "A"), Settings(), "local", None, ProgressLines())
 
@@ -268,6 +270,6 @@ def test_ctrl_c_behind_another_error_is_ctrl_c(
     def run(*_: Any) -> StoreReport:
         raise RuntimeError(message) from cause
 
-    monkeypatch.setattr(runner, "load_runner", lambda: run)
+    monkeypatch.setattr(runner, "load_runner", {runner.STORE: run, runner.PREPARE: str}.__getitem__)
     with pytest.raises(KeyboardInterrupt):
         run_store(StoreRequest("calc.hdf5", "A"), Settings(), "local", None, ProgressLines())

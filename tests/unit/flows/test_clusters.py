@@ -10,8 +10,8 @@ from multiprocessing import forkserver
 import pytest
 from distributed import Client, LocalCluster
 
-from flows.clusters import cluster_from_name, prepare_cluster
-from flows.forking import start_fork_server
+from flows.clusters import cluster_from_name
+from flows.forking import prepare_cluster, start_fork_server
 from hazard_store.errors import UsageError
 
 

@@ -1,0 +1,32 @@
+"""How Dask behaves in the processes of a run: the flow's, and its workers'."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import dask
+
+CONNECT_TIMEOUT_SECS = 10.0
+
+DASK_SETTINGS: dict[str, Any] = {
+    # No more chunks a worker than it has threads: the death of a worker would count against those prefetched as well.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_SECS:g}s",
+    # A worker looks 100 times a second where its tasks are, 50 times how late its loop is, 10 times at its memory, and
+    # twice at the machine: a sixth of a core and more, and the interpreter's lock when the sending threads need it.
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+}
+
+
+def set_up_dask() -> None:
+    """Let this process, and the workers that it starts, behave so."""
+    dask.config.set(DASK_SETTINGS)
+    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
