@@ -117,9 +117,9 @@ class Sender:
         self._most_connections = connections
         self._most_bytes = bytes_under_way
         self._stop = cancelled or threading.Event()
-        # Guards all that follows.
+        # Guards all that follows; the two conditions are for idle threads and for who gives the items.
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._has_work, self._has_room = threading.Condition(self._lock), threading.Condition(self._lock)
         # One thread at a time waits for the rate, so that the others see what is due when their turn comes.
         self._turn = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -195,8 +195,8 @@ class Sender:
     def _shut_down(self) -> None:
         with self._lock:
             self._closing = True
-            self._changed.notify_all()
-        self._work(self._is_done)
+            self._has_work.notify_all()
+        self._work(self._is_done, self._has_room)
         for thread in self._threads:
             thread.join()
         # Threads end before their work is done only when there is no sense in it any more.
@@ -221,14 +221,14 @@ class Sender:
             self._n_batches += 1
             self._n_bytes += batch.n_bytes
             if self._n_idle:
-                self._changed.notify()
+                self._has_work.notify()
             elif len(self._threads) < self._connections() - 1 and not self._has_ended():
-                name = f"sender {len(self._threads)}"
-                thread = threading.Thread(target=self._work, args=(self._is_done,), name=name, daemon=True)
+                work, name = (self._is_done, self._has_work), f"sender {len(self._threads)}"
+                thread = threading.Thread(target=self._work, args=work, name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
         began = time.monotonic()
-        self._work(lambda: self._has_room(batch.n_bytes))
+        self._work(lambda: self._is_room_for(batch.n_bytes), self._has_room)
         self.sending_secs += time.monotonic() - began
         if self._has_ended() and not self._closing:
             self._shut_down()
@@ -245,7 +245,7 @@ class Sender:
         """Whether nothing is under way, and nothing comes any more."""
         return self._closing and not self._n_batches
 
-    def _has_room(self, n_bytes: int) -> bool:
+    def _is_room_for(self, n_bytes: int) -> bool:
         """Whether the threads have enough to send, and another batch of so many bytes may be under way."""
         return len(self._ready) <= BATCHES_AHEAD * len(self._threads) and (
             not self._n_batches
@@ -255,9 +255,9 @@ class Sender:
             )
         )
 
-    def _work(self, is_enough: Callable[[], bool]) -> None:
+    def _work(self, is_enough: Callable[[], bool], woken: threading.Condition) -> None:
         """Send batches until it is enough or there is no sense in it."""
-        while (batch := self._next(is_enough)) is not None:
+        while (batch := self._next(is_enough, woken)) is not None:
             try:
                 self._send(batch)
             except _CancelledError:
@@ -267,7 +267,7 @@ class Sender:
             except Exception as exc:  # a thread's exception would be lost with it
                 self._fail(batch, to_storage_error(exc, self._settings, self._table))
 
-    def _next(self, is_enough: Callable[[], bool]) -> Batch | None:
+    def _next(self, is_enough: Callable[[], bool], woken: threading.Condition) -> Batch | None:
         """Wait for a batch to send: one whose delay is over, or else a fresh one."""
         with self._lock:
             while not self._has_ended() and not is_enough():
@@ -282,9 +282,9 @@ class Sender:
                         return self._ready.popleft()
                     if self._later:
                         wait_secs = min(wait_secs, self._later[0][0] - now)
-                self._n_idle += 1
-                self._changed.wait(wait_secs)
-                self._n_idle -= 1
+                self._n_idle += woken is self._has_work
+                woken.wait(wait_secs)
+                self._n_idle -= woken is self._has_work
         return None
 
     def _sleep(self, secs: float) -> None:
@@ -356,8 +356,9 @@ class Sender:
                 else:
                     self._n_batches -= 1
                     self._n_bytes -= batch.n_bytes
-                    if self._n_idle:
-                        self._changed.notify_all()
+                    self._has_room.notify()
+                    if self._is_done():
+                        self._has_work.notify_all()
         if error is not None:
             raise self._unacknowledged(left, error)
 
@@ -372,7 +373,8 @@ class Sender:
             self._failed = True
             self._errors.append(error)
             self._left += batch.items
-            self._changed.notify_all()
+            self._has_work.notify_all()
+            self._has_room.notify()
 
     def _unacknowledged(self, pending: Iterable[tuple[str, str]], why: str) -> UnacknowledgedError:
         return UnacknowledgedError(f"{why} (table {self._table})", list(pending))

@@ -131,6 +131,36 @@ def test_every_item_is_sent_once_in_batches_of_at_most_25(count: int) -> None:
     assert metrics.items == count
 
 
+def test_with_one_connection_who_gives_the_items_sends_them() -> None:
+    senders = set()
+
+    def note(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        senders.add(threading.current_thread())
+        return accept(entries)
+
+    send(ScriptedClient([fail(client_error("ThrottlingException"))], forever=note), 100)
+    assert senders == {threading.current_thread()}
+
+
+def test_as_many_requests_are_under_way_as_there_are_connections() -> None:
+    class Together:
+        """Answers no request before three are there."""
+
+        def __init__(self) -> None:
+            self.barrier = threading.Barrier(3)
+
+        def batch_write(self, body: bytes) -> dict[str, Any]:
+            self.barrier.wait(timeout=10)
+            return accept(orjson.loads(body)["RequestItems"][TABLE])
+
+    control = unpaced()
+    control.concurrency.connections = 3
+    with Sender(TABLE, Settings(), client=Together(), policy=FAST, control=control) as sender:
+        for item in items(6 * MAX_BATCH_ITEMS):
+            sender.put(item)
+    assert sender.metrics.requests == 6
+
+
 @pytest.mark.parametrize(
     "error",
     [
