@@ -41,7 +41,8 @@ def start_fork_server() -> frozenset[str]:
     """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
     for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
         # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
-        os.environ.setdefault(name, str(value))
+        if value is not None:
+            os.environ.setdefault(name, str(value))
     multiprocessing.set_forkserver_preload(["tasks.preloaded"])
     # Else Dask names modules of its own, and imports them here as well: pandas, for one, which nobody needs.
     distributed.utils._forkserver_preload_set = True
