@@ -7,8 +7,9 @@ predicted from those before it (`prediction`), and what the prediction misses by
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -135,7 +136,7 @@ def compile_codec() -> None:
 
 
 def _weights_of_orders(
-    levels: npt.NDArray[np.float64], orders: Sequence[int], needed: Collection[int] = ORDERS
+    levels: npt.NDArray[np.float64], orders: Iterable[int], needed: Iterable[int] = ORDERS
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
     """Put the weights of some orders into one array.
 
@@ -146,13 +147,23 @@ def _weights_of_orders(
     rows : ndarray, shape (n_imts,)
         Which row each IMT has: one stands for all with the same levels.
     """
-    different, rows = np.unique(levels, axis=0, return_inverse=True)
+    words = np.ascontiguousarray(levels, "<f8").tobytes()
+    return _weights_of_words(words, len(levels), tuple(orders), frozenset(needed))
+
+
+@lru_cache(maxsize=64)  # a worker has the same levels block after block
+def _weights_of_words(
+    levels: bytes, n_imts: int, orders: tuple[int, ...], needed: frozenset[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    different, rows = np.unique(np.frombuffer(levels, "<f8").reshape(n_imts, -1), axis=0, return_inverse=True)
     n_rows, n_levels = different.shape
     weights = np.zeros((len(orders), n_rows, MAX_ORDER - 1, n_levels), np.int64)
     for place, order in enumerate(orders):
         if order in needed:
             weights[place, :, : order - 1] = weights_of_levels(different, order).swapaxes(1, 2)
-    return weights, rows.ravel()
+    rows = rows.ravel()
+    weights.flags.writeable = rows.flags.writeable = False
+    return weights, rows
 
 
 @dataclass(frozen=True)
