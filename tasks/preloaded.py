@@ -5,14 +5,17 @@ It takes some 2.5 s of processor time; a worker's own start takes less than a te
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 
 from hazard_store.importing import objects_that_stay
-from hazard_store.layouts.packed import compile_codec
 
 with objects_that_stay():
     # Prefect loads the first two when a task runs first.
     for _name in ("prefect_aws", "prefect_dask", "tasks.storing"):
         import_module(_name)
     # Numba makes itself ready for compiled code when some is loaded first, which is most of what that takes.
-    compile_codec()
+    import_module("hazard_store.layouts.packed").compile_codec()
+    # What is wrong with AWS's configuration is said where a client is needed, and must not end this process.
+    with suppress(Exception):
+        import_module("hazard_store.storage.connection").get_ready()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
+from botocore.session import get_session
 from pynamodb.connection import Connection
 
 from hazard_store.settings import Settings
@@ -32,7 +34,9 @@ MAX_CONNECTIONS = 32
 FIRST_CONTACT = RetryPolicy(max_delay_secs=1.0, deadline_secs=10.0, min_attempts=3)
 
 
-@lru_cache(maxsize=16)
+_connecting = threading.Lock()
+
+
 def connect(settings: Settings, timeout_secs: float | None = None) -> Connection:
     """Give this process's connection; it is safe to share between threads.
 
@@ -44,6 +48,13 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
     timeout_secs : float, optional
         How long to wait for an answer; by default `READ_TIMEOUT_SECS`.
     """
+    # Threads that start together would each make one.
+    with _connecting:
+        return _connection(settings, timeout_secs)
+
+
+@lru_cache(maxsize=16)
+def _connection(settings: Settings, timeout_secs: float | None) -> Connection:
     connection = Connection(
         region=settings.region,
         host=settings.endpoint,
@@ -58,6 +69,14 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
     endpoint.http_session = WholeAnswers(endpoint.http_session)
     renew_when_expired(connection.client)
     return connection
+
+
+def get_ready() -> None:
+    """Read what the first client here, or in a process that is forked from this one, would read: most of its time."""
+    session = get_session()
+    session.register_component("data_loader", _service_files())
+    # With keys of its own, for others would be looked for, on other machines as well; nothing is sent with them.
+    session.create_client("dynamodb", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +173,10 @@ class ReadyBodyClient:
         self._session = client._endpoint.http_session
         self._region: str = client.meta.region_name
         self._url: str = client.meta.endpoint_url.rstrip("/") + "/"
+        # Without it the signature would find it out anew for each request.
+        host: str = SigV4Auth(None, "dynamodb", self._region).headers_to_sign(AWSRequest("POST", self._url))["host"]
         self._headers = {
+            "Host": host,
             "Content-Type": "application/x-amz-json-1.0",
             "X-Amz-Target": "DynamoDB_20120810.BatchWriteItem",
             "User-Agent": client.meta.config.user_agent,
