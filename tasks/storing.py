@@ -19,6 +19,10 @@ from hazard_store.planning import Chunk
 from hazard_store.storing import CHUNK_RETRY_DELAYS_SECS, HOPELESS
 from tasks.neutral import neutral_errors
 from tasks.sources import use_credentials_block
+from tasks.tls_once import share_tls_context
+
+# Whatever runs these tasks imports this.
+share_tls_context()
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
