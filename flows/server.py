@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    get_current_settings,
+    temporary_settings,
+)
 
 from hazard_store.local.prefect_server import PrefectServer
 
@@ -31,6 +37,20 @@ def some_server() -> Iterator[None]:
         finally:
             # After Ctrl-C as well.
             send_the_last()
+
+
+@contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Let a flow within the block end at once, unless somebody set how often it says that it lives.
+
+    Prefect says so every three minutes, and at a flow's end waits up to a second for the thread that does. A run in a
+    terminal that died is found by its lease.
+    """
+    if "heartbeat_frequency" in get_current_settings().flows.model_fields_set:
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def send_the_last() -> None:

@@ -24,7 +24,7 @@ from flows.forking import prepare_cluster
 from flows.leftovers import end_leftovers, force_state
 from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
 from flows.reporting import Reporter, RunKind
-from flows.server import some_server
+from flows.server import some_server, without_heartbeats
 from flows.settings_once import settings_once
 from hazard_store import storing
 from hazard_store.chunks import outcome_without_worker
@@ -237,7 +237,7 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
     prepare_cluster(cluster)
     token = progress.current.set(listener)
     try:
-        with some_server():
+        with some_server(), without_heartbeats():
             state: State[Any] = store_hazard(
                 source=request.source,
                 haz_sol_id=request.haz_sol_id,
