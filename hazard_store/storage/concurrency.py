@@ -12,9 +12,7 @@ MIN_CONNECTIONS = 2
 # Answers that are looked at together, and so many more for each connection: those under way saw the number before.
 WINDOW_ANSWERS = 8
 # A mean latency of so many times the lowest says that requests wait for each other in the store.
-QUEUEING = 1.4
-# The lowest latency is forgotten by so much a window, for a store that grew slower is not one that is overloaded.
-FORGETTING = 1.01
+QUEUEING = 2.0
 
 
 def connections_for(latency_secs: float, cpu_secs: float) -> int:
@@ -31,7 +29,8 @@ class Concurrency:
     """The number of a process's connections, which follows latency and processor time of the requests; safe to share.
 
     Little's law alone would answer a store that is at its limit with more requests, and so with longer queues there.
-    So the number grows from the smallest, and shrinks where latency grows with it.
+    So the number grows from the smallest, and shrinks where latency grows with it. A store that grew slower by itself
+    makes it shrink to the smallest, where none of our requests wait for each other: what they take then is the lowest.
 
     Attributes
     ----------
@@ -64,7 +63,8 @@ class Concurrency:
                 return
             latency_secs, cpu_secs = self._latency_secs / self._answers, self._cpu_secs / self._answers
             self._answers, self._latency_secs, self._cpu_secs = 0, 0.0, 0.0
-            self._lowest_secs = min(FORGETTING * self._lowest_secs, latency_secs)
+            is_smallest = self.connections == MIN_CONNECTIONS
+            self._lowest_secs = latency_secs if is_smallest else min(self._lowest_secs, latency_secs)
             if latency_secs > QUEUEING * self._lowest_secs:
                 self.connections = max(MIN_CONNECTIONS, self.connections - 1)
             else:

@@ -20,13 +20,12 @@ class WriteControl:
 
 
 class _Table:
-    """The rates at which a process writes to one table, those that no chunk uses at the moment, and its connections."""
+    """The rates at which a process writes to one table, and those that no chunk uses at the moment."""
 
     def __init__(self, budget: WcuBudget | None) -> None:
         self._budget = budget
         self.rates: list[RateController] = []
         self.free: list[RateController] = []
-        self.concurrency = Concurrency()
 
     def new_rate(self) -> RateController:
         rate = RateController(self._budget)
@@ -35,13 +34,14 @@ class _Table:
 
 
 class _Run:
-    """A run's budget, how many chunks share it, how many of these this process stores, and its tables."""
+    """A run's budget, how many chunks share it, how many of these this process stores, its connections and tables."""
 
     def __init__(self, max_wcu: float | None, chunks: int) -> None:
         self.max_wcu = max_wcu
         self.chunks = chunks
         self.chunks_here = 0
         self.budget = WcuBudget(max_wcu / chunks) if max_wcu else None
+        self.concurrency = Concurrency()
         self.tables: dict[str, _Table] = {}
 
     def share_out(self) -> None:
@@ -83,16 +83,16 @@ class Controls:
                 rate = known.free.pop() if known.free else known.new_rate()
             else:
                 rate = known.rates[0] if known.rates else known.new_rate()
-            known.concurrency.senders += 1
+            run.concurrency.senders += 1
             run.chunks_here += 1
             run.share_out()
         try:
-            yield WriteControl(rate, known.concurrency)
+            yield WriteControl(rate, run.concurrency)
         finally:
             with self._lock:
                 if own_limit:
                     known.free.append(rate)
-                known.concurrency.senders -= 1
+                run.concurrency.senders -= 1
                 run.chunks_here -= 1
                 run.share_out()
 
