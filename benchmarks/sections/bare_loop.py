@@ -26,7 +26,7 @@ from benchmarks.processes import DATABASE, SELF, SERVER, WORKERS, Usage
 from benchmarks.sections.worker_cost import ready_bodies
 from benchmarks.stores import local_store
 from hazard_store import chunks
-from hazard_store.layouts import LAYOUTS
+from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import META_CHUNK, Ledger
 from hazard_store.names import CURVE_PARTS, CurvePart
 from hazard_store.oq import Calculation, open_calculation
@@ -123,14 +123,14 @@ def _writing_secs(settings: Settings) -> float:
     return (ended - began).total_seconds()
 
 
-def send_prebuilt(path: Path, settings: Settings, n_processes: int) -> Loop:
+def send_prebuilt(path: Path, settings: Settings, n_processes: int, layout: Layout = LAYOUT) -> Loop:
     """Send all curves of a calculation from some processes."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(n_processes + 1)
     with open_calculation(path) as calculation:
         items = sum(len(calculation.sites) * calculation.number_of(part) for part in CURVE_PARTS)
     processes = [
-        context.Process(target=_send_share, args=(path, settings, number, n_processes, ready))
+        context.Process(target=_send_share, args=(path, settings, number, n_processes, layout, ready))
         for number in range(n_processes)
     ]
     for process in processes:
@@ -146,8 +146,8 @@ def send_prebuilt(path: Path, settings: Settings, n_processes: int) -> Loop:
     return Loop(items, seconds, usage)
 
 
-def _send_share(path: Path, settings: Settings, number: int, n_processes: int, ready: Barrier) -> None:
-    everything = (body for part in CURVE_PARTS for body in _bodies(path, settings, part, n_processes))
+def _send_share(path: Path, settings: Settings, number: int, n_processes: int, layout: Layout, ready: Barrier) -> None:
+    everything = (body for part in CURVE_PARTS for body in _bodies(path, settings, part, n_processes, layout))
     bodies = iter(list(islice(everything, number, None, n_processes)))
     lock = threading.Lock()
     client = ReadyBodyClient(settings)
@@ -169,20 +169,22 @@ def _send_share(path: Path, settings: Settings, number: int, n_processes: int, r
         thread.join()
 
 
-def _bodies(path: Path, settings: Settings, part: CurvePart, n_processes: int) -> Iterator[bytes]:
+def _bodies(path: Path, settings: Settings, part: CurvePart, n_processes: int, layout: Layout) -> Iterator[bytes]:
     """Make the flow's requests, in about the order in which its workers send them."""
-    table_ = table_name(LAYOUT.table_base(part), settings)
+    table_ = table_name(layout.table_base(part), settings)
     with open_calculation(path) as calculation:
         plan = spread_chunks(plan_chunks(len(calculation.sites), {part: calculation.number_of(part)}))
         for first in range(0, len(plan), CHUNKS_AT_ONCE):
             some = plan[first : first + CHUNKS_AT_ONCE]
-            under_way = [_chunk_bodies(calculation, chunk, table_, n_processes) for chunk in some]
+            under_way = [_chunk_bodies(calculation, chunk, table_, n_processes, layout) for chunk in some]
             for turn in zip_longest(*under_way):
                 yield from (body for body in turn if body is not None)
 
 
-def _chunk_bodies(calculation: Calculation, chunk: Chunk, table_: str, n_processes: int) -> Iterator[bytes]:
+def _chunk_bodies(
+    calculation: Calculation, chunk: Chunk, table_: str, n_processes: int, layout: Layout
+) -> Iterator[bytes]:
     at_once = chunks_a_worker(n_processes)
     for block in chunks.read_blocks(calculation, "BENCH", chunk, Metrics(), BLOCK_BYTES // at_once):
-        items = LAYOUT.encoding.encode(block, LAYOUT.partition)
+        items = layout.encoding.encode(block, layout.partition)
         yield from ready_bodies(table_, list(spread(items, WINDOW_BYTES // at_once)))

@@ -17,7 +17,9 @@ import boto3
 
 from benchmarks import flow_runs
 from benchmarks.options import Options, medians, table
+from benchmarks.sections import bare_loop
 from benchmarks.stores import acknowledging_store, local_store
+from hazard_store.layouts import LAYOUTS
 from hazard_store.names import rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.settings import Settings
@@ -28,6 +30,7 @@ TITLE = "Against what else one would use"
 
 BASELINE = "pynamodb `batch_write`"
 CURVES = 120
+READY_BODIES = "ready `list` bodies, nothing else, 2 processes"
 LOCAL, ACKNOWLEDGING = "DynamoDB Local", "acknowledging endpoint"
 ACKNOWLEDGED_SITES = {"list": 800, "packed": 3_000}
 
@@ -47,6 +50,8 @@ def _on_local_store(path: Path, options: Options, repetition: int) -> dict[str, 
         # A fresh one for each: Java runs the faster the longer it has run.
         with local_store() as settings:
             found[name] = _rate(write, path, settings)
+    with local_store() as settings:
+        found[READY_BODIES] = _ready_bodies_rate(options, settings)
     for encoding in flow_runs.LOCAL_SITES:
         found[_flow(encoding, options)] = flow_runs.on_local_store(options, encoding, repetition).items_per_sec
     return found
@@ -55,6 +60,7 @@ def _on_local_store(path: Path, options: Options, repetition: int) -> dict[str, 
 def _on_acknowledging_endpoint(path: Path, options: Options) -> dict[str, float]:
     with acknowledging_store() as settings:
         found = {name: _rate(write, path, settings) for name, write in WRITERS.items()}
+        found[READY_BODIES] = _ready_bodies_rate(options, settings)
         for encoding, n_sites in ACKNOWLEDGED_SITES.items():
             run = flow_runs.store(options.calculation(n_sites), options.workers, encoding=encoding)
             found[_flow(encoding, options)] = run.items_per_sec
@@ -66,6 +72,13 @@ def _rate(write: Callable[[Calculation, Settings], None], path: Path, settings: 
         started = time.perf_counter()
         write(calculation, settings)
         return CURVES / (time.perf_counter() - started)
+
+
+def _ready_bodies_rate(options: Options, settings: Settings) -> float:
+    """What the store takes: the flow's own requests for `list`, made beforehand."""
+    path = options.calculation(flow_runs.LOCAL_SITES["list"])
+    loop = bare_loop.send_prebuilt(path, settings, 2, LAYOUTS["list+solution"])
+    return loop.items / loop.seconds
 
 
 def _flow(encoding: str, options: Options) -> str:
