@@ -58,7 +58,7 @@ AWS = Target("AWS", request_latency_secs=0.03, partition_wcu=1_000.0, table_wcu=
 
 # DynamoDB Local's processor time: 0.27 ms an item of 2.5 KB with one binary attribute, between 0.20 ms of 184,000 items
 # (`python -m benchmarks --only bare_loop`) and 0.36 ms of 12,800, for Java compiles itself meanwhile; 10 ms one with
-# 2,376 numbers in lists (the ready bodies of `--only other_writers`: 188 a second on two cores). It limits nothing else.
+# 2,376 numbers in lists (ready bodies in `--only other_writers`: 188 a second on two cores). It limits nothing else.
 LOCAL = Target(
     "DynamoDB Local on this machine", request_latency_secs=0.005, item_cpu_secs=0.27e-3, number_cpu_secs=4.2e-6
 )
