@@ -24,13 +24,13 @@ class _Ssl(ModuleType):
         return getattr(ssl, name)
 
     @staticmethod
-    def create_default_context(*, cafile: str | None = None) -> ssl.SSLContext:
-        if cafile is None:
-            # One that Prefect goes on to weaken.
-            return ssl.create_default_context()
+    def create_default_context(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        if args or kwargs.keys() != {"cafile"}:
+            # One without certificates Prefect goes on to weaken.
+            return ssl.create_default_context(*args, **kwargs)
         # A worker's first tasks start together.
         with _making:
-            return _context(cafile)
+            return _context(**kwargs)
 
 
 @lru_cache(maxsize=4)
