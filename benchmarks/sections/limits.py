@@ -54,8 +54,10 @@ class Run:
     @property
     def wcu(self) -> float:
         """What the store takes: more chunks than are stored at the same time, or what a low limit allows."""
-        if self.max_wcu or (self.partition == "solution" and not self.split_after_secs):
-            return SECS * (self.max_wcu or PARTITION_WCU)
+        if self.max_wcu:
+            return SECS * self.max_wcu
+        if self.partition == "solution" and not self.split_after_secs:
+            return ONE_PARTITION_SECS * PARTITION_WCU
         return MANY_CHUNKS * ITEMS_PER_CHUNK * WCU_PER_ITEM
 
 
@@ -72,9 +74,10 @@ MORE_RUNS = (
     Run("location", 1, max_wcu=1_500.0),
     Run("location", 4, max_wcu=1_500.0),
 )
-# Each store writes so many chunks, or for about so long.
+# Each store writes so many chunks, or for about so long. The rate probes a partition's limit and gives way again every
+# few seconds: a mean over one such wave says little.
 MANY_CHUNKS = 15
-SECS = 22.0
+SECS, ONE_PARTITION_SECS = 22.0, 34.0
 WCU_PER_ITEM = 2.0
 
 
