@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
+import distributed.utils
 from prefect import Task
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
@@ -83,6 +84,8 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
         processes = workers or os.cpu_count() or 1
         threads = chunks_a_worker(processes)
         dask.config.set({"distributed.worker.multiprocessing-method": start_method()})
+        # Else Dask lets that process import what it names itself, and this one as well: pandas, for one.
+        distributed.utils._forkserver_preload_set = True
         runner = ChunkTaskRunner(
             cluster_class="distributed.LocalCluster",
             cluster_kwargs={

@@ -1,4 +1,7 @@
-"""How workers of a local cluster start: forked from a process that imports for all of them, where that is safe."""
+"""How workers of a local cluster start: forked from a process that imports for all of them, where that is safe.
+
+That process is to start as soon as it can: so nothing here needs Dask or Prefect, which take long to load.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,16 @@ from contextlib import contextmanager
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
 
-import dask
-import distributed.utils
-
-from flows.dask_settings import set_up_dask
+# What Dask sets before it starts a worker, whose libraries look at it when they are loaded; see its
+# ``distributed.nanny.pre-spawn-environ``.
+_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def prepare_cluster(name: str) -> None:
     """Begin what a cluster of this name takes longest for, where there is other work to be done before it is needed.
 
-    Prefect is not needed for it, and takes as long to load: the command line does both at once.
+    The command line loads Prefect and Dask meanwhile.
     """
-    set_up_dask()
     if name == "local":
         start_method()
 
@@ -39,13 +40,9 @@ def start_method() -> str:
 @cache
 def start_fork_server() -> frozenset[str]:
     """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
-    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
-        # Dask sets them before it starts a worker's process, for libraries that look at them when they are loaded.
-        if value is not None:
-            os.environ.setdefault(name, str(value))
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
     multiprocessing.set_forkserver_preload(["tasks.preloaded"])
-    # Else Dask names modules of its own, and imports them here as well: pandas, for one, which nobody needs.
-    distributed.utils._forkserver_preload_set = True
     # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
     # resource tracker comes first, for its start would let the signal through again.
     resource_tracker.ensure_running()
