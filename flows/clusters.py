@@ -21,7 +21,7 @@ from flows.forking import start_method
 from hazard_store.errors import UsageError
 from hazard_store.planning import chunks_a_worker
 
-# A worker takes some 330 MB (docs/performance.md). Dask's own default, all memory over all workers, would not notice a
+# A worker takes some 250 MB (docs/performance.md). Dask's own default, all memory over all workers, would not notice a
 # leak.
 WORKER_MEMORY_LIMIT = "1GiB"
 

@@ -27,8 +27,10 @@ READ_TIMEOUT_SECS = 30.0
 # The requests of the models are small.
 MODEL_READ_TIMEOUT_SECS = 10.0
 
-# The most requests that one process has under way; urllib3 drops connections beyond its pool.
+# The most requests of items that one process has under way. Its chunks ask the ledger besides, and urllib3 drops
+# connections beyond its pool, with a warning for each.
 MAX_CONNECTIONS = 32
+_POOL_SIZE = MAX_CONNECTIONS + 16
 
 # An endpoint from which this process never had an answer may be a wrong one, and somebody waits to be told.
 FIRST_CONTACT = RetryPolicy(max_delay_secs=1.0, deadline_secs=10.0, min_attempts=3)
@@ -61,7 +63,7 @@ def _connection(settings: Settings, timeout_secs: float | None) -> Connection:
         connect_timeout_seconds=min(CONNECT_TIMEOUT_SECS, timeout_secs or CONNECT_TIMEOUT_SECS),
         read_timeout_seconds=timeout_secs or READ_TIMEOUT_SECS,
         max_retry_attempts=0,
-        max_pool_connections=MAX_CONNECTIONS,
+        max_pool_connections=_POOL_SIZE,
     )
     connection.session.register_component("data_loader", _service_files())
     # botocore has no public place for it: its events come after an answer was read, or have to replace the session.

@@ -34,12 +34,11 @@ class _Table:
 
 
 class _Run:
-    """A run's budget, how many chunks share it, how many of these this process stores, its connections and tables."""
+    """A run's budget, how many chunks share it, the connections of those that this process stores, and its tables."""
 
     def __init__(self, max_wcu: float | None, chunks: int) -> None:
         self.max_wcu = max_wcu
         self.chunks = chunks
-        self.chunks_here = 0
         self.budget = WcuBudget(max_wcu / chunks) if max_wcu else None
         self.concurrency = Concurrency()
         self.tables: dict[str, _Table] = {}
@@ -47,7 +46,7 @@ class _Run:
     def share_out(self) -> None:
         """Give this process the shares of its chunks."""
         if self.budget is not None and self.max_wcu is not None:
-            self.budget.wcu_per_sec = self.max_wcu * max(1, self.chunks_here) / self.chunks
+            self.budget.wcu_per_sec = self.max_wcu * max(1, self.concurrency.senders) / self.chunks
 
 
 class Controls:
@@ -84,7 +83,6 @@ class Controls:
             else:
                 rate = known.rates[0] if known.rates else known.new_rate()
             run.concurrency.senders += 1
-            run.chunks_here += 1
             run.share_out()
         try:
             yield WriteControl(rate, run.concurrency)
@@ -93,7 +91,6 @@ class Controls:
                 if own_limit:
                     known.free.append(rate)
                 run.concurrency.senders -= 1
-                run.chunks_here -= 1
                 run.share_out()
 
     def _run_of(self, run_id: str, max_wcu: float | None, chunks: int) -> _Run:
