@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import dask
@@ -25,11 +24,10 @@ DASK_SETTINGS: dict[str, Any] = {
 
 
 def set_up_dask() -> None:
-    """Let this process, and the workers that it starts, behave so."""
+    """Let this process, and the workers that it starts, behave so; `forking` has what these read when they load."""
     dask.config.set(DASK_SETTINGS)
     # By Dask, C's allocator gives every 64 KB back to the system, which clears them when they are taken again: for each
     # block and batch anew. Without that a worker's memory is as large, and an item takes it 5 us less (by hand).
     dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None})
-    # Every connection and every worker says hello and goodbye on INFO. Here for this process, below for the workers.
+    # Every connection and every worker says hello and goodbye on INFO.
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")

@@ -14,9 +14,14 @@ from contextlib import contextmanager
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
 
-# What Dask sets before it starts a worker, whose libraries look at it when they are loaded; see its
-# ``distributed.nanny.pre-spawn-environ``.
-_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Workers' libraries look at these when they are loaded. The first three Dask sets as well, too late for what is forked;
+# by the last, not every connection and worker says hello and goodbye.
+_VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+}
 
 
 def prepare_cluster(name: str) -> None:
@@ -30,6 +35,8 @@ def prepare_cluster(name: str) -> None:
 
 def start_method() -> str:
     """Give how the processes of local workers start, and let what they will be forked from start at once."""
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
     # Only Linux forks safely what has loaded the system's libraries.
     if sys.platform != "linux":
         return "spawn"
@@ -40,8 +47,6 @@ def start_method() -> str:
 @cache
 def start_fork_server() -> frozenset[str]:
     """Start the process that workers are forked from, which imports while this one goes on; gives its variables."""
-    for name, value in _VARIABLES.items():
-        os.environ.setdefault(name, value)
     multiprocessing.set_forkserver_preload(["tasks.preloaded"])
     # Ctrl-C reaches that process and the workers as well, which end with this one: not each with a traceback. Python's
     # resource tracker comes first, for its start would let the signal through again.

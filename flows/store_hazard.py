@@ -18,7 +18,6 @@ from prefect.task_runners import TaskRunner
 
 from flows import progress
 from flows.clusters import Cluster, cluster_from_name
-from flows.dask_settings import set_up_dask
 from flows.endings import RunFailedError, failed, refused
 from flows.fargate import FARGATE, end_cluster
 from flows.forking import prepare_cluster
@@ -235,7 +234,6 @@ def run(request: StoreRequest, cluster: str, workers: int | None, listener: Prog
     if cluster == FARGATE and not PREFECT_API_URL.value():
         # The server that would start here is reached on this machine alone.
         raise UsageError("--cluster fargate needs a Prefect server that the workers reach: set PREFECT_API_URL")
-    set_up_dask()
     prepare_cluster(cluster)
     token = progress.current.set(listener)
     try:
