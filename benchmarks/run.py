@@ -1,7 +1,7 @@
 """Measure everything that docs/performance.md claims, in one run on one machine: ``make bench`` (ten minutes).
 
 Each section of ``benchmarks/sections`` writes ``benchmarks/results/{name}.json`` and its table in docs/performance.md.
-``--repeat 3`` gives medians of three, ``--full`` adds ten million items, four workers, and the team's 11,500 sites.
+``--repeat 3`` gives medians of three, ``--full`` adds four workers, the team's 11,500 sites, and ten million items.
 """
 
 from __future__ import annotations
