@@ -84,11 +84,11 @@ def to_markdown(result: dict[str, Any]) -> str:
 def _size_to_markdown(result: dict[str, float]) -> str:
     rates = [
         ("bare loop", round(result["loop_items_per_sec"]), None),
-        ("the flow, from its call to its report", round(result["flow_items_per_sec"]), round(result["share"], 2)),
+        ("the flow, from its call to its report", round(result["flow_items_per_sec"]), round(result["share"], 3)),
         (
             "the flow, from its first chunk's begin to the last one's end",
             round(result["writing_items_per_sec"]),
-            round(result["writing_share"], 2),
+            round(result["writing_share"], 3),
         ),
     ]
     costs = [
