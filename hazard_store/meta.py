@@ -1,8 +1,8 @@
 """The meta of a stored calculation: what a reader needs beside the curves, and whether they are complete.
 
 A meta is one JSON document, compressed. Where it does not fit into one item of 400 KB it is cut into segments, which
-are written first, under the document's own hash; the head item that names them is written last, so that a reader
-always finds a whole document: the old one, then the new one.
+are written first, under the document's own hash; the head item that names them is written last, and the segments of
+the old document go after that. A reader who had the old head, and comes too late for them, reads the new one.
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ def write_meta(meta: Meta, settings: Settings) -> None:
             segments=len(segments),
             payload=None if segments else payload,
         ).save()
-        for item in model.query(meta.haz_sol_id, model.entry.startswith(f"{layout}#"), attributes_to_get=["entry"]):
+        # Consistent reads, here and below: others may miss what a run before this one wrote just now.
+        prefix = model.entry.startswith(f"{layout}#")
+        for item in model.query(meta.haz_sol_id, prefix, attributes_to_get=["entry"], consistent_read=True):
             if not item.entry.startswith(f"{layout}#{generation}#"):
                 model(haz_sol_id=meta.haz_sol_id, entry=item.entry).delete()
 
@@ -228,28 +230,10 @@ def read_meta(haz_sol_id: str, settings: Settings, layout: Layout | None = None)
     ------
     NotStoredError
         If there is none.
+    CorruptItemError
+        If it is damaged.
     """
-    model = bind(CalculationMeta, settings)
-    with translated(settings, model.Meta.table_name):
-        items = {item.entry: item for item in model.query(haz_sol_id, consistent_read=True)}
-    heads = [items[name] for name in LAYOUTS if name in items and layout in (None, LAYOUTS[name])]
-    if not heads:
-        where = f" in {layout.name}" if layout else ""
-        raise NotStoredError(
-            f"nothing is stored under {haz_sol_id!r}{where} at stage {settings.stage}: "
-            "`hazard-store status` lists what is"
-        )
-    head = min(heads, key=lambda item: not item.complete)
-    if head.segments:
-        try:
-            payload = b"".join(
-                items[_segment_entry(head.entry, head.generation, number)].payload
-                for number in range(int(head.segments))
-            )
-        except KeyError as exc:
-            raise CorruptItemError(f"the meta of {haz_sol_id!r} lacks its segment {exc}: store it again") from exc
-    else:
-        payload = head.payload
+    head, payload = _read_payload(haz_sol_id, settings, layout)
     try:
         document = orjson.loads(zstandard.ZstdDecompressor().decompress(payload, max_output_size=MAX_DOCUMENT_BYTES))
     except (zstandard.ZstdError, orjson.JSONDecodeError) as exc:
@@ -263,12 +247,40 @@ def read_meta(haz_sol_id: str, settings: Settings, layout: Layout | None = None)
     )
 
 
+def _read_payload(haz_sol_id: str, settings: Settings, layout: Layout | None) -> tuple[CalculationMeta, bytes]:
+    """Read the head and the compressed document that it names."""
+    model = bind(CalculationMeta, settings)
+    incomplete: str | None = None
+    while True:
+        with translated(settings, model.Meta.table_name):
+            items = {item.entry: item for item in model.query(haz_sol_id, consistent_read=True)}
+        heads = [items[name] for name in LAYOUTS if name in items and layout in (None, LAYOUTS[name])]
+        if not heads:
+            where = f" in {layout.name}" if layout else ""
+            raise NotStoredError(
+                f"nothing is stored under {haz_sol_id!r}{where} at stage {settings.stage}: "
+                "`hazard-store status` lists what is"
+            )
+        head = min(heads, key=lambda item: not item.complete)
+        if not head.segments:
+            return head, head.payload
+        entries = [_segment_entry(head.entry, head.generation, number) for number in range(int(head.segments))]
+        lacking = next((entry for entry in entries if entry not in items), None)
+        if lacking is None:
+            return head, b"".join(items[entry].payload for entry in entries)
+        if head.generation == incomplete:
+            raise CorruptItemError(f"the meta of {haz_sol_id!r} lacks its segment {lacking}: store it again")
+        # The answer comes in pages, between which another document may have taken this one's place.
+        incomplete = head.generation
+
+
 def delete_meta(haz_sol_id: str, layout: Layout, settings: Settings) -> int:
     """Delete a calculation's meta in one layout, the head first; gives the number of items removed."""
     model = bind(CalculationMeta, settings)
     removed = 0
     with translated(settings, model.Meta.table_name):
-        for item in list(model.query(haz_sol_id, model.entry.startswith(layout.name), attributes_to_get=["entry"])):
+        prefix = model.entry.startswith(layout.name)
+        for item in list(model.query(haz_sol_id, prefix, attributes_to_get=["entry"], consistent_read=True)):
             # The names of two layouts may share a start, their entries do not.
             if item.entry == layout.name or item.entry.startswith(f"{layout.name}#"):
                 model(haz_sol_id=haz_sol_id, entry=item.entry).delete()
@@ -290,9 +302,28 @@ def write_v2_meta(meta: Meta, settings: Settings) -> list[str]:
         stands in our own table.
     """
     model = bind(V2Meta, settings)
-    document = meta.document
-    tree = document["logic_tree"] or {}
+    attributes, left_out = v2_large_attributes(meta)
     vs30 = v2_vs30(meta)
+    with translated(settings, model.Meta.table_name):
+        key = (model().partition_key, f"{meta.haz_sol_id}:{v2_number(vs30)}")
+        delete_v2_meta(meta.haz_sol_id, settings)
+        model(
+            *key,
+            updated=datetime.now(tz=UTC),
+            haz_sol_id=meta.haz_sol_id,
+            vs30=vs30,
+            imts=set(meta.imtls),
+            aggs=set(meta.kinds("stats")) or None,
+            inv_time=meta.document["investigation_time"],
+            **attributes,
+            # Without the condition that there is none: a write that is sent again would meet itself.
+        ).save(add_version_condition=False)
+    return left_out
+
+
+def v2_large_attributes(meta: Meta) -> tuple[dict[str, Any], list[str]]:
+    """Give the attributes of a V2 meta that grow with the calculation, and the names of those that do not fit."""
+    tree = meta.document["logic_tree"] or {}
     attributes: dict[str, Any] = {
         "locs": set(meta.codes),
         # JSONAttribute on top of DataFrame.to_json(): the V2 tables hold the text as a JSON string.
@@ -311,21 +342,7 @@ def write_v2_meta(meta: Meta, settings: Settings) -> list[str]:
         if sum(sizes.values()) > MAX_V2_ITEM_BYTES - 8_192 and name in sizes:
             del sizes[name], attributes[name]
             left_out.append(name)
-    with translated(settings, model.Meta.table_name):
-        key = (model().partition_key, f"{meta.haz_sol_id}:{v2_number(vs30)}")
-        delete_v2_meta(meta.haz_sol_id, settings)
-        model(
-            *key,
-            updated=datetime.now(tz=UTC),
-            haz_sol_id=meta.haz_sol_id,
-            vs30=vs30,
-            imts=set(meta.imtls),
-            aggs=set(meta.kinds("stats")) or None,
-            inv_time=document["investigation_time"],
-            **attributes,
-            # Without the condition that there is none: a write that is sent again would meet itself.
-        ).save(add_version_condition=False)
-    return left_out
+    return attributes, left_out
 
 
 def delete_v2_meta(haz_sol_id: str, settings: Settings) -> int:
@@ -337,6 +354,7 @@ def delete_v2_meta(haz_sol_id: str, settings: Settings) -> int:
                 model().partition_key,
                 model.hazsol_vs30_rk.startswith(f"{haz_sol_id}:"),
                 attributes_to_get=["partition_key", "hazsol_vs30_rk"],
+                consistent_read=True,
             )
         )
         for item in items:

@@ -152,12 +152,12 @@ def _plan(request: StoreRequest, checked: Checked) -> StorePlan:
         sites=request.sites,
         parent=request.parent,
         trust_imt_order=request.trust_imt_order,
-        items=sum(chunk.items for chunk in chunks),
         source_size=job.stamp.size,
         source_mtime_ns=job.stamp.mtime_ns,
         source_etag=job.stamp.etag,
         run_id=job.run_id,
     )
+    record = replace(record, items=sum(chunk.items for chunk in record.plan()))
     if same and earlier is not None:
         record = replace(record, created=earlier.created)
     leaves_behind = earlier is not None and not same and not request.replace
@@ -217,13 +217,17 @@ def _is_stored(
 
 
 def _begin(plan: StorePlan) -> None:
-    """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes first."""
+    """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes.
+
+    The ledger first: a run that ends in between leaves whole what is stored, and a rerun that finds work to do. The
+    other way round the ledger would call complete what no reader finds any more.
+    """
     job = plan.job
+    Ledger(job.settings).save_calculation(plan.record)
     if plan.todo or plan.meta_todo:
         meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=False)
         if job.layout.is_v2:
             meta.delete_v2_meta(job.haz_sol_id, job.settings)
-    Ledger(job.settings).save_calculation(plan.record)
 
 
 def _replaced(plan: StorePlan, checked: Checked) -> StorePlan:

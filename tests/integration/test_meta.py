@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
+import pytest
 
+from hazard_store.errors import CorruptItemError
 from hazard_store.layouts import LAYOUTS
 from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta, write_v2_meta
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
+from hazard_store.verification.differences import Tally
+from hazard_store.verification.metas import compare_v2
 
 LAYOUT = LAYOUTS["list+solution"]
 
@@ -68,3 +74,39 @@ def test_the_complete_layout_answers_first(tables: Settings) -> None:
     assert not read_meta("X", tables, LAYOUT).complete
     mark_complete("NOBODY", LAYOUT, tables, complete=False)
     assert bind(CalculationMeta, tables).count("NOBODY") == 0
+
+
+def test_a_v2_meta_without_codes_is_right_only_where_they_do_not_fit(tables: Settings) -> None:
+    meta = Meta(HazSolId("BIG"), LAYOUT, True, ("meta", "stats"), large_document(n_sites=30_000))
+    assert write_v2_meta(meta, tables) == ["rlz_lt", "src_lt", "gsim_lt", "locs"]
+    tally = Tally(5)
+    compare_v2(meta, tables, tally)
+    assert tally.meta_differences == 0
+
+    few = Meta(HazSolId("BIG"), LAYOUT, True, ("meta", "stats"), large_document(n_sites=300))
+    compare_v2(few, tables, tally)
+    assert tally.meta_differences > 0
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_reader_between_two_metas_gets_the_new_one(
+    tables: Settings, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    """The first page of an answer has the old head; when the next one is asked for, its segments have gone."""
+    old, new = (Meta(HazSolId("BIG"), LAYOUT, False, ("stats",), large_document(n_sites)) for n_sites in (11_500, 400))
+    model = bind(CalculationMeta, tables)
+    write_meta(old, tables)
+    old_head = model.get("BIG", LAYOUT.name)
+    assert old_head.segments >= 2
+    write_meta(new, tables)
+    query, torn = model.query, chain(repeat(True, 100 if lasting else 1), repeat(False))
+
+    def answer(*args: Any, **kwargs: Any) -> Iterator[CalculationMeta]:
+        return iter([old_head]) if next(torn) else query(*args, **kwargs)
+
+    monkeypatch.setattr(model, "query", answer)
+    if lasting:
+        with pytest.raises(CorruptItemError, match="segment"):
+            read_meta("BIG", tables)
+    else:
+        assert read_meta("BIG", tables) == new
