@@ -109,7 +109,7 @@ class Reporter:
     def wait(self, holder: str) -> None:
         """Another run holds the lease: whoever watches learns why nothing happens."""
         self._listener.wait(holder)
-        self._logger.info("waiting to see whether run %s, which holds this calculation's lease, is alive", holder)
+        self._logger.info("waiting to see whether run %s, which has this calculation's lease, has ended", holder)
 
     @property
     def origin(self) -> str | None:

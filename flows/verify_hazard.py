@@ -62,7 +62,7 @@ def verify_hazard(
             layout=layout,
             settings=settings,
             parent=parent or None,
-            on_wait=lambda holder: logger.info("waiting to see whether run %s, which has the lease, is alive", holder),
+            on_wait=lambda holder: logger.info("waiting to see whether run %s, which has the lease, has ended", holder),
         )
     except HazardStoreError as exc:
         return refused(exc)

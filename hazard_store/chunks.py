@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 # How often a running chunk tells the ledger how far it is: one write unit each time, and nothing for a short chunk.
 RENEW_EVERY_SECS = 5.0
 
-# How often it looks whether its run still has the lease, at one read unit: a cancelled run writes no longer than this.
+# How often it looks whether its run still has the lease, at one read unit: a cancelled run writes hardly longer than
+# this (`lease.STOP_SECS`).
 LOOK_EVERY_SECS = 2.0
 
 # What a done chunk's record says besides items and write units.

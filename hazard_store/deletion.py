@@ -12,9 +12,10 @@ The order makes a delete that was killed one that is repeated:
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from hazard_store import meta as meta_room
@@ -22,7 +23,7 @@ from hazard_store import v2_fetching
 from hazard_store.errors import CorruptItemError, LedgerError, NotStoredError, TableMissingError
 from hazard_store.fetching import place_of
 from hazard_store.layouts import LAYOUTS, Layout
-from hazard_store.lease import Lease, held
+from hazard_store.lease import held, lost_error
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
 from hazard_store.meta import Meta
 from hazard_store.names import CURVE_PARTS
@@ -74,8 +75,6 @@ class _Found:
         How many chunks the ledger knows, the meta's among them.
     has_chunks : bool
         Whether the ledger knows a chunk of curves.
-    is_leased : bool
-        Whether a run holds its lease, or died with it.
     """
 
     layout: Layout
@@ -87,7 +86,6 @@ class _Found:
     entries: int
     has_chunks: bool
     has_items: bool
-    is_leased: bool
 
     @property
     def bins(self) -> tuple[str, ...]:
@@ -124,14 +122,16 @@ def delete(
         If items stand in a `location` table and nothing is left that says in which bins; nothing was deleted then.
     UnacknowledgedError
         With the keys that DynamoDB did not delete before the deadline. Repeat the delete.
+    LeaseLostError
+        If a store took the lease over meanwhile: what is left is that store's. Repeat the delete when it has ended.
     """
     settings = settings or Settings.from_environment()
     reader = Reader(settings)
-    metas = {name: _read_meta(haz_sol_id, each, settings) for name, each in LAYOUTS.items()}
-    known = next((_places(meta) for meta in metas.values() if meta is not None), ())
-    layouts = LAYOUTS.values() if layout is None else [layout]
-    found = [_find(haz_sol_id, each, metas[each.name], known, reader, settings) for each in layouts]
-    found = [one for one in found if one]
+    layouts = list(LAYOUTS.values()) if layout is None else [layout]
+    # A layout whose own meta is gone has, as a rule, the sites of another one.
+    metas = (_read_meta(haz_sol_id, each, settings) for each in LAYOUTS.values())
+    known = next((_places(meta) for meta in metas if meta is not None), ())
+    found = [one for each in layouts if (one := _find(haz_sol_id, each, known, reader, settings))]
     if not found:
         where = f" in {layout.name}" if layout else ""
         raise NotStoredError(
@@ -142,9 +142,13 @@ def delete(
         _require_places(haz_sol_id, one)
     expected = sum(one.record.items for one in found if one.record is not None)
     items = meta_items = entries = 0
-    for one in found:
-        with _lease(haz_sol_id, one, settings):
+    for seen in found:
+        with _lease(haz_sol_id, seen.layout, settings) as check:
+            # Once more: before the lease was held, another run may have stored, or deleted.
+            one = _find(haz_sol_id, seen.layout, seen.places, reader, settings)
+            _require_places(haz_sol_id, one)
             meta_items += _stop_readers(haz_sol_id, one, settings)
+            check()
             entries += _forget_chunks(haz_sol_id, one, settings)
             for part in CURVE_PARTS:
                 stored = StoredCurves(haz_sol_id, one.layout, part, settings, reader, one.bins)
@@ -152,30 +156,41 @@ def delete(
                     items += deleted
                     if on_progress is not None:
                         on_progress(items, expected)
+                    check()
+            check()
             if one.has_meta_items:
                 meta_items += meta_room.delete_meta(haz_sol_id, one.layout, settings)
+            check()
             if one.record is not None:
                 entries += Ledger(settings).delete(haz_sol_id, one.layout)
     return DeleteReport(haz_sol_id, tuple(one.layout.name for one in found), items, meta_items, entries)
 
 
-def _lease(haz_sol_id: str, one: _Found, settings: Settings) -> AbstractContextManager[object]:
-    """Keep stores out meanwhile; what an old program stored, perhaps where no ledger is, no run of ours is storing."""
-    if one.record is None and not one.entries and not one.is_leased:
-        return nullcontext()
-    return held(haz_sol_id, one.layout, f"delete-{uuid.uuid4().hex[:12]}", settings)
+@contextmanager
+def _lease(haz_sol_id: str, layout: Layout, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Keep stores out meanwhile; gives what raises `LeaseLostError` once one took the lease over."""
+    with ExitStack() as stack:
+        try:
+            lost = stack.enter_context(held(haz_sol_id, layout, f"delete-{uuid.uuid4().hex[:12]}", settings))
+        except TableMissingError:
+            # Where no ledger is, no run of ours stores: these are an old program's items.
+            lost = threading.Event()
+
+        def check() -> None:
+            if lost.is_set():
+                raise lost_error(haz_sol_id)
+
+        yield check
 
 
-def _find(
-    haz_sol_id: str, layout: Layout, meta: Meta | None, known: tuple[Place, ...], reader: Reader, settings: Settings
-) -> _Found:
+def _find(haz_sol_id: str, layout: Layout, known: tuple[Place, ...], reader: Reader, settings: Settings) -> _Found:
+    meta = _read_meta(haz_sol_id, layout, settings)
     places = known if meta is None else _places(meta)
     ledger = Ledger(settings)
-    record, chunk_ids, has_v2_meta, has_items, is_leased = None, set[str](), False, False, False
+    record, chunk_ids, has_v2_meta, has_items = None, set[str](), False, False
     with suppress(TableMissingError):
         record = ledger.calculation(haz_sol_id, layout)
         chunk_ids = set(ledger.chunks(haz_sol_id, layout))
-        is_leased = Lease(haz_sol_id, layout, "", settings).read() is not None
     with suppress(TableMissingError):
         has_v2_meta = layout.is_v2 and v2_fetching.find_calculation(haz_sol_id, settings) is not None
     for part in CURVE_PARTS:
@@ -192,7 +207,6 @@ def _find(
         entries=len(chunk_ids),
         has_chunks=bool(chunk_ids - {META_CHUNK}),
         has_items=has_items,
-        is_leased=is_leased,
     )
 
 

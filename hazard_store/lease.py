@@ -7,7 +7,9 @@ but for leases so old (`FORGOTTEN_SECS`) that no clock is off by that much.
 
 The lease is the permission to write as well: whoever stores a chunk of the run, on whatever machine, looks at it every
 few seconds (`Permit`) and ends when it was given back, taken over, or is not renewed any more. So a run that is
-cancelled stops its workers by giving the lease back, and one that was killed by no longer renewing it.
+cancelled stops its workers by giving the lease back, and one that was killed by no longer renewing it. Until they have
+looked they write: a lease that is given back while chunks are under way stays, as `ended`, and whoever takes it, or
+that of a dead run, waits `STOP_SECS` before anything is written.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.expressions.condition import Condition
 
 from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError, StorageError
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 RENEW_SECS = 5.0
 LEASE_SECS = 20.0
 FORGOTTEN_SECS = 3_600.0
+
+# A chunk looks at the lease every 2 s, a look may take as long, and the request that was sent before it some more. Of a
+# lease that ended a minute ago nobody writes any more, as far as clocks go.
+STOP_SECS = 8.0
+STOPPED_SECS = 60.0
 
 # A renewal that came late would be none, and a look at a lease that took long would tell of another time: both give up
 # soon and are made again. Some six timeouts in a row fit into `LEASE_SECS`.
@@ -52,12 +59,20 @@ class LeaseEntry(StoreModel):
     renewed = NumberAttribute()  # epoch s on the holder's clock
     chunks = NumberAttribute(null=True)  # see `Share`
     origin = UnicodeAttribute(null=True)  # see `Lease`
+    ended = BooleanAttribute(null=True)  # given back while chunks were under way
+
+    @property
+    def stop_secs(self) -> float:
+        """How long whoever takes this lease over waits until nobody writes under it any more."""
+        age = time.time() - float(self.renewed)
+        return 0.0 if age > (STOPPED_SECS if self.ended else FORGOTTEN_SECS) else STOP_SECS
 
 
 class Share:
     """How many chunks at most are being stored and share a run's write budget; fewer and fewer towards its end.
 
-    Whoever runs the chunks sets it, the lease carries it, and whoever stores a chunk finds it when it looks there.
+    Whoever runs the chunks sets it, the lease carries it, and whoever stores a chunk finds it when it looks there. It
+    is None while no chunk is stored but by the run's own process, which stops with the run.
     """
 
     def __init__(self) -> None:
@@ -69,6 +84,10 @@ class Share:
         if chunks != self.chunks:
             self.chunks = chunks
             self.changed.set()
+
+    def end(self) -> None:
+        """All chunks that were under way have ended: nobody writes for the run any more."""
+        self.chunks = None
 
 
 class Lease:
@@ -137,6 +156,8 @@ class Lease:
     ) -> LeaseEntry | None:
         """See whether a holder is alive, for at most `LEASE_SECS`; gives the lease of one that is not, None for none.
 
+        Its chunks may still be written for `stop_secs`.
+
         Raises
         ------
         LeaseHeldError
@@ -148,13 +169,14 @@ class Lease:
             now = (held.holder, held.beat)
             if seen is None:
                 seen = now
-                on_wait(held.holder)
+                if held.stop_secs:
+                    on_wait(held.holder)
             elif now != seen:
                 raise LeaseHeldError(
                     f"run {held.holder} is storing or deleting {self._key[0]!r}: wait until it ends, then run again"
                 )
             forgotten = time.time() - float(held.renewed) > FORGOTTEN_SECS
-            if forgotten or clock() - seen_at >= LEASE_SECS:
+            if held.ended or forgotten or clock() - seen_at >= LEASE_SECS:
                 break
             sleep(1.0)
         return held
@@ -166,6 +188,9 @@ class Lease:
     def release(self) -> None:
         """Give the lease back, unless it was not taken or another run has it by now."""
         if not self._tried:
+            return
+        if self._share.chunks is not None:
+            self._write(self._model.holder == self._holder, ended=True)
             return
         try:
             with translated(self._settings):
@@ -183,7 +208,7 @@ class Lease:
                 return None
         return entry
 
-    def _write(self, condition: Condition) -> bool:
+    def _write(self, condition: Condition, *, ended: bool | None = None) -> bool:
         entry = self._model(
             *self._key,
             holder=self._holder,
@@ -191,6 +216,7 @@ class Lease:
             renewed=int(time.time()),
             chunks=self._share.chunks,
             origin=self._origin,
+            ended=ended,
         )
         self._tried = True
         try:
@@ -265,7 +291,7 @@ class Permit:
             raise LeaseLostError(self.lost)
 
     def _judge(self, lease: LeaseEntry | None) -> str | None:
-        if lease is None:
+        if lease is None or (lease.ended and lease.holder == self._holder):
             return (
                 f"run {self._holder} has no lease of {self._haz_sol_id!r}: it was cancelled or has ended, and nothing "
                 "more is written for it"
@@ -321,19 +347,24 @@ def held(
     lost, done = threading.Event(), threading.Event()
 
     def keep() -> None:
-        while True:
-            share.changed.wait(RENEW_SECS)
-            # Before looking at `done`, which is set before this: no end goes unnoticed.
-            share.changed.clear()
-            if done.is_set():
-                return
-            try:
-                if not lease.renew():
-                    break
-            except HazardStoreError:
-                # While the store does not answer nobody can take the lease over; the next renewal says if one did.
-                continue
-        lost.set()
+        try:
+            while True:
+                share.changed.wait(RENEW_SECS)
+                # Before looking at `done`, which is set before this: no end goes unnoticed.
+                share.changed.clear()
+                if done.is_set():
+                    return
+                try:
+                    if not lease.renew():
+                        lost.set()
+                        return
+                except HazardStoreError:
+                    # While the store does not answer nobody can take the lease over; the next renewal says if one did.
+                    continue
+        finally:
+            # By an error that nobody foresaw as well: without renewals the lease is another's in `LEASE_SECS`.
+            if not done.is_set():
+                lost.set()
 
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
 
@@ -345,11 +376,20 @@ def held(
         if not lost.is_set():
             lease.release()
 
+    def take_over(dead: LeaseEntry) -> None:
+        if dead.origin and not dead.ended:
+            on_takeover(dead.origin)
+        # Who takes the lease after this run, if it ends meanwhile, has to wait as well.
+        share.chunks = 1
+        if lost.wait(dead.stop_secs):
+            raise lost_error(haz_sol_id)
+        share.end()
+
     try:
         dead = lease.acquire(on_wait=on_wait)
         keeper.start()
-        if dead is not None and dead.origin:
-            on_takeover(dead.origin)
+        if dead is not None:
+            take_over(dead)
         yield lost
     except BaseException as exc:
         try:

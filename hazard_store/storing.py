@@ -4,6 +4,7 @@ The steps are functions of small frozen values, so that the same ones run in thi
 Prefect tasks on a Dask cluster (``flows/store_hazard.py``)::
 
     with started(request) as plan:          # reads, checks, refuses; from here on ledger and meta say: being stored
+        plan.share.set(4)                   # where chunks are stored elsewhere: how many at once; `end()` when none is
         store_meta(plan.job)
         store_chunk(plan.job, chunk)        # for every chunk of plan.todo, in any order, anywhere
         report = finish(plan, outcomes)     # the meta says complete if the ledger has every chunk
@@ -79,7 +80,7 @@ def started(
 
     The block stores the chunks of the plan and ends with ``finish``; the lease is given back behind it. When the block
     is left by an error or a signal instead, the ledger says that the run failed, and the lease is given back at once:
-    by that, chunks that are still being written elsewhere stop.
+    by that, chunks that are still being written elsewhere stop, for which the next run waits.
 
     Parameters
     ----------

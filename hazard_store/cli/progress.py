@@ -206,8 +206,8 @@ class ScriptLines(StoreProgress):
 
 
 def note_wait(holder: str) -> None:
-    """Say that it has to be seen whether another run is alive."""
-    note(f"waiting to see whether run {holder}, which was storing or deleting this calculation, is alive")
+    """Say that it has to be seen whether another run, with its workers, has ended."""
+    note(f"waiting to see whether run {holder}, which was storing or deleting this calculation, has ended")
 
 
 class CountLines:

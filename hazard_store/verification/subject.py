@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,8 @@ class Standstill:
     def __init__(self, subject: Subject, on_wait: Callable[[str], None]) -> None:
         self._subject = subject
         self._lease = Lease(subject.haz_sol_id, subject.layout, "verify", subject.settings)
-        self._lease.await_end(on_wait=on_wait)
+        if (dead := self._lease.await_end(on_wait=on_wait)) is not None:
+            time.sleep(dead.stop_secs)
         self._before = self._now()
 
     def check(self) -> None:

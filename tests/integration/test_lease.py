@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import interrupt_main
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,10 +20,13 @@ from hazard_store.deletion import delete
 from hazard_store.errors import LeaseHeldError, LeaseLostError, LedgerError
 from hazard_store.jobs import Silent, StorePlan, StoreRequest
 from hazard_store.layouts import LAYOUTS
-from hazard_store.lease import Lease, held
+from hazard_store.lease import Lease, Permit, Share, held
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
+from hazard_store.names import CURVE_PARTS
 from hazard_store.settings import Settings
+from hazard_store.storage.connection import connect
+from hazard_store.storage.models import table_name
 from hazard_store.storing import finish, started, store_in_process
 from tests.integration.fault_proxy import FaultProxy
 
@@ -33,6 +37,7 @@ LAYOUT = LAYOUTS["packed+solution"]
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECS", 0.2)
     monkeypatch.setattr(lease, "LEASE_SECS", 2.5)
+    monkeypatch.setattr(lease, "STOP_SECS", 2.0)
 
 
 def test_a_second_run_is_refused_while_the_first_lives_and_may_when_it_ended(tables: Settings) -> None:
@@ -70,6 +75,121 @@ def test_a_forgotten_lease_is_taken_over_at_once(tables: Settings, monkeypatch: 
         pytest.fail("it waited")
 
     Lease("X", LAYOUT, "next", tables).acquire(sleep=no_sleep)
+
+
+def test_a_lease_given_back_while_chunks_are_under_way_is_free_when_they_have_stopped(tables: Settings) -> None:
+    def interrupted(share: Share) -> None:
+        with held("X", LAYOUT, "first", tables, share=share):
+            raise KeyboardInterrupt
+
+    share = Share()
+    share.set(3)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(share)
+    with pytest.raises(LeaseLostError, match="run first has no lease"):
+        Permit.of("X", LAYOUT, "first", tables).check()
+    # One that waits and is interrupted takes nothing of this from the next one.
+    threading.Timer(0.5, interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt), held("X", LAYOUT, "second", tables):
+        pytest.fail("it did not wait")
+    waited: list[str] = []
+    began = time.monotonic()
+    with held("X", LAYOUT, "third", tables, on_wait=waited.append):
+        assert time.monotonic() - began >= lease.STOP_SECS
+        assert waited == ["second"]
+    # It is free at once when all chunks have ended, or when they must have ended long ago.
+    share.end()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(share)
+    assert Lease("X", LAYOUT, "reader", tables).read() is None
+    share.set(3)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(share)
+    entry = Lease("X", LAYOUT, "reader", tables).read()
+    assert entry is not None
+    assert entry.stop_secs == lease.STOP_SECS
+    entry.renewed -= lease.STOPPED_SECS + 1
+    assert entry.stop_secs == 0.0
+
+
+def test_a_delete_after_a_cancelled_run_leaves_nothing_of_what_its_workers_still_write(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks_module, "LOOK_EVERY_SECS", 1.0)
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "CANCELLED", max_wcu=20)
+    stored: list[Any] = []
+
+    def store_elsewhere(plan: StorePlan) -> None:
+        chunk = next(chunk for chunk in plan.todo if chunk.part == "realisations")
+        try:
+            store_chunk(plan.job, chunk)
+        except LeaseLostError as exc:
+            stored.append(exc)
+
+    def cancelled() -> threading.Thread:
+        with started(request, tables) as plan:
+            plan.share.set(1)
+            worker = threading.Thread(target=store_elsewhere, args=(plan,))
+            worker.start()
+            time.sleep(1.2)
+            stored.append(worker)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cancelled()
+    worker = stored.pop()
+    assert worker.is_alive()
+    delete("CANCELLED", settings=tables)
+    worker.join()
+    assert [type(error) for error in stored] == [LeaseLostError]
+    for part in CURVE_PARTS:
+        reader = connect(tables).client
+        assert reader.scan(TableName=table_name(LAYOUT.table_base(part), tables))["Count"] == 0
+
+
+def test_a_delete_that_lost_its_lease_leaves_alone_what_the_other_run_stores(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "TAKEN")
+    assert store_in_process(request, tables).complete
+    frozen = threading.Event()
+    monkeypatch.setattr(Lease, "renew", lambda self: not frozen.wait(0.0) if "delete" in self._holder else True)
+
+    def take_over(deleted: int, expected: int) -> None:
+        if not frozen.is_set():
+            frozen.set()
+            other = Lease("TAKEN", LAYOUT, "other", tables)
+            assert other._write(other._model.entry.exists())
+            time.sleep(3 * lease.RENEW_SECS)
+
+    with pytest.raises(LeaseLostError, match="took the lease"):
+        delete("TAKEN", settings=tables, on_progress=take_over)
+    # The meta and the ledger's record are the other run's.
+    assert read_meta("TAKEN", tables).haz_sol_id == "TAKEN"
+    assert Ledger(tables).calculation("TAKEN", LAYOUT) is not None
+
+
+def test_a_delete_finds_what_was_stored_until_it_had_the_lease(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_bin = LAYOUTS["packed+location"]
+    first, second = (
+        StoreRequest(str(data_dir / f"{name}.hdf5"), "MOVED", partition="location")
+        for name in ("custom_ids", "bare_coordinates")
+    )
+    assert store_in_process(first, tables).complete
+    acquire, between = Lease.acquire, [second]
+
+    def late(self: Lease, *args: Any, **kwargs: Any) -> Any:
+        if between and self._holder.startswith("delete-"):
+            assert store_in_process(between.pop(), tables).complete
+        return acquire(self, *args, **kwargs)
+
+    monkeypatch.setattr(Lease, "acquire", late)
+    delete("MOVED", settings=tables)
+    for part in CURVE_PARTS:
+        reader = connect(tables).client
+        assert reader.scan(TableName=table_name(by_bin.table_base(part), tables))["Count"] == 0
 
 
 def test_a_run_that_lost_its_lease_says_so_and_leaves_it_to_the_other(tables: Settings) -> None:
