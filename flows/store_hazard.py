@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from prefect import flow, get_run_logger, unmapped
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -30,17 +31,20 @@ from hazard_store import storing
 from hazard_store.chunks import outcome_without_worker
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.jobs import ChunkOutcome, Progress, StoreJob, StorePlan, StoreReport, StoreRequest
-from hazard_store.ledger import META_CHUNK
+from hazard_store.lease import LEASE_POLICY
+from hazard_store.ledger import META_CHUNK, Ledger
 from hazard_store.names import ChunkId, CurvePart, Part
+from hazard_store.planning import Chunk
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
 from hazard_store.texts import holds_secrets, to_message
 from tasks.sources import use_credentials_block
 from tasks.storing import meta_task, realisations_task, stats_task
 
-# A chunk takes seconds, its retries two minutes each at most. When nothing at all ended for so long, no worker is
-# left, and a future without a worker never completes.
+# A chunk tells the ledger every few seconds how far it is, and its retries take two minutes each at most. When nothing
+# at all went on for so long, no worker is left, and a future without a worker never completes.
 STALLED_SECS = 900.0
+LOOKS = 10
 
 _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": realisations_task}
 
@@ -151,21 +155,37 @@ def _store(request: StoreRequest, cluster: str, workers: int | None, kind: RunKi
 
 def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iterator[ChunkOutcome]:
     """Map the plan's steps over the cluster, and give their outcomes as they end."""
-    job, steps = plan.job_of(where.workers, where.chunks_a_worker), len(plan.steps())
+    job, steps = plan.job_of(where.workers, where.chunks_a_worker), plan.steps()
     plan.share.set(job.chunks_under_way)
-    futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
-    with settings_once():
-        if plan.meta_todo:
-            futures[runner.submit(meta_task, parameters={"job": job})] = (META_CHUNK, "meta")
-        for part, task in _CURVE_TASKS.items():
-            mine = [chunk for chunk in plan.todo if chunk.part == part]
-            if mine:
-                mapped = runner.map(task, {"job": unmapped(job), "chunk": mine})
-                futures |= {future: (chunk.id, part) for future, chunk in zip(mapped, mine, strict=True)}
-    for ended, outcome in enumerate(_outcomes(job, futures), start=1):
-        # What can still be under way shares the budget: workers do not see each other's spending.
-        plan.share.set(max(1, min(job.chunks_under_way, steps - ended)))
-        yield outcome
+    ended, alive, unstored = 0, False, None
+    for group in _groups(plan):
+        if unstored is not None:
+            yield from (_not_tried(step, unstored) for step in group)
+            continue
+        for outcome, has_ended in _Group(job, runner).run(group):
+            ended += 1
+            alive = alive or not has_ended
+            unstored = unstored or (outcome.error if outcome.part == "meta" else None)
+            # What can still be under way shares the budget: workers do not see each other's spending.
+            plan.share.set(max(1, min(job.chunks_under_way, len(steps) - ended)))
+            yield outcome
+    if not alive:
+        plan.share.end()
+
+
+def _groups(plan: StorePlan) -> list[list[Chunk | None]]:
+    """Give the steps in groups, each of which begins when the one before it has ended.
+
+    In `location` tables nothing but the meta says in which bins a calculation's items are: one that was killed before
+    it had a meta would leave items that no delete finds.
+    """
+    steps = plan.steps()
+    return [steps[:1], steps[1:]] if plan.meta_todo and plan.job.layout.is_by_bin else [steps]
+
+
+def _not_tried(step: Chunk | None, why: str) -> ChunkOutcome:
+    assert step is not None, "the meta comes first"
+    return ChunkOutcome(step.id, step.part, Metrics(), f"not tried: the meta was not stored ({why})")
 
 
 def failure_message(report: StoreReport) -> str:
@@ -174,36 +194,89 @@ def failure_message(report: StoreReport) -> str:
     return f"{len(report.failed)} of {len(report.outcomes)} chunks failed: {names}"
 
 
-def _outcomes(job: StoreJob, futures: dict[PrefectFuture[Any], tuple[ChunkId, Part]]) -> Iterator[ChunkOutcome]:
-    """Give the outcome of each future as it ends; one that fails does not stop the others."""
-    waiting = dict(futures)
-    ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
-    for future in futures:
+class _Group:
+    """Chunks that are mapped over the cluster together, and what becomes of them."""
+
+    def __init__(self, job: StoreJob, runner: TaskRunner[Any]) -> None:
+        self._job = job
+        self._runner = runner
+        self._under_way: dict[PrefectFuture[Any], tuple[ChunkId, Part]] = {}
+        self._ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+
+    def run(self, steps: list[Chunk | None]) -> Iterator[tuple[ChunkOutcome, bool]]:
+        """Give the outcome of each step as it ends, and whether its worker said so; a failure does not stop the others.
+
+        All are submitted at once, but with a write budget no more than share it: a worker that joins the cluster later
+        would else take a share that nobody has left for it.
+        """
+        waiting = deque(steps)
+        at_once = len(steps) if self._job.max_wcu is None else self._job.chunks_under_way
+        while waiting or self._under_way:
+            if waiting and len(self._under_way) < at_once:
+                with settings_once():
+                    while waiting and len(self._under_way) < at_once:
+                        self._submit(waiting.popleft())
+            future = self._next()
+            if future is None:
+                why = f"no chunk went on for {STALLED_SECS:g} s: is a worker left?"
+                for future, (chunk_id, part) in self._under_way.items():
+                    yield _without_worker(self._job, future, chunk_id, part, why), False
+                for step in waiting:
+                    chunk_id, part = (META_CHUNK, "meta") if step is None else (step.id, step.part)
+                    yield ChunkOutcome(chunk_id, part, Metrics(), f"not tried: {why}"), True
+                return
+            yield self._outcome(future)
+
+    def _submit(self, step: Chunk | None) -> None:
+        if step is None:
+            future = self._runner.submit(meta_task, parameters={"job": self._job})
+            self._under_way[future] = (META_CHUNK, "meta")
+        else:
+            future = self._runner.submit(_CURVE_TASKS[step.part], parameters={"job": self._job, "chunk": step})
+            self._under_way[future] = (step.id, step.part)
         # Prefect's as_completed has one time limit for all of them. Asked anew after each that ended, it would leave
         # a callback for each pair of futures: 3 GB for ten million items.
-        future.add_done_callback(ended.put)
-    while waiting:
+        future.add_done_callback(self._ended.put)
+
+    def _next(self) -> PrefectFuture[Any] | None:
+        """Wait until a chunk ends; gives None when none has ended or gone on for too long."""
+        began, before = time.monotonic(), dict[ChunkId, tuple[object, ...]]()
+        while time.monotonic() - began < STALLED_SECS:
+            try:
+                return self._ended.get(timeout=STALLED_SECS / LOOKS)
+            except Empty:
+                if (now := self._progress()) != before:
+                    began, before = time.monotonic(), now
+        return None
+
+    def _progress(self) -> dict[ChunkId, tuple[object, ...]]:
+        """Read how far the ledger has the run's chunks; one that does not answer knows of no progress."""
         try:
-            future = ended.get(timeout=STALLED_SECS)
-        except Empty:
-            for future, (chunk_id, part) in waiting.items():
-                yield _without_worker(
-                    job, future, chunk_id, part, f"nothing ended for {STALLED_SECS:g} s: is a worker left?"
-                )
-            return
-        chunk_id, part = waiting.pop(future)
+            records = Ledger(self._job.settings, LEASE_POLICY).chunks(self._job.haz_sol_id, self._job.layout)
+        except HazardStoreError:
+            return {}
+        return {
+            chunk_id: (record.status, record.attempts, record.items)
+            for chunk_id, record in records.items()
+            if record.run_id == self._job.run_id
+        }
+
+    def _outcome(self, future: PrefectFuture[Any]) -> tuple[ChunkOutcome, bool]:
+        chunk_id, part = self._under_way.pop(future)
+        has_ended = True
         try:
             outcome: ChunkOutcome = future.result()
         except Exception as exc:
             why = to_message(f"{exc}") or type(exc).__name__
-            if type(exc).__name__ in ("KilledWorker", "FutureCancelledError", "CancelledError"):
-                outcome = _without_worker(job, future, chunk_id, part, why)
-            else:
+            has_ended = type(exc).__name__ not in ("KilledWorker", "FutureCancelledError", "CancelledError")
+            if has_ended:
                 outcome = ChunkOutcome(chunk_id, part, Metrics(), why)
+            else:
+                outcome = _without_worker(self._job, future, chunk_id, part, why)
         # A result that is held makes Dask compute it anew when the worker that has it dies (Prefect issue 15442).
         if (held := getattr(future, "wrapped_future", None)) is not None and hasattr(held, "release"):
             held.release()
-        yield outcome
+        return outcome, has_ended
 
 
 def _without_worker(job: StoreJob, future: PrefectFuture[Any], chunk_id: ChunkId, part: Part, why: str) -> ChunkOutcome:

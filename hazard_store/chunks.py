@@ -341,7 +341,7 @@ def _tell_progress(job: StoreJob, record: ChunkRecord, now: Metrics) -> None:
     running = replace(record, items=now.items, wcu=now.wcu, metrics=figures)
     try:
         # Not for long: the thread that tells this looks at the lease as well.
-        Ledger(job.settings, LEASE_POLICY).save_chunk(job.haz_sol_id, job.layout, running)
+        Ledger(job.settings, LEASE_POLICY).update_chunk(job.haz_sol_id, job.layout, running)
     except HazardStoreError as exc:
         # Only who watches misses something; what the store itself makes of a lost ledger shows at its end.
         logger.warning("%s: the ledger could not be told how far it is: %s", record.chunk_id, exc)
@@ -378,16 +378,13 @@ def _start(job: StoreJob, chunk_id: ChunkId, permit: Permit) -> ChunkRecord:
 def _record_failure(
     job: StoreJob, chunk_id: ChunkId, record: ChunkRecord | None, permit: Permit, error: BaseException
 ) -> None:
-    records = Ledger(job.settings)
+    # Whoever stopped the run waits for it.
+    records = Ledger(job.settings, None if isinstance(error, Exception) else LEASE_POLICY)
     if record is None:
         if isinstance(error, (LeaseLostError, StorageError)):
             # It did not start, by its lease or for lack of a ledger.
             return
         record = _start(job, chunk_id, permit)
-    elif permit.lost is not None:
-        # The run that has the lease now may have stored, or deleted, the chunk meanwhile.
-        now = records.chunks(job.haz_sol_id, job.layout).get(chunk_id)
-        if now is None or (now.run_id, now.attempts) != (record.run_id, record.attempts):
-            return
     failed = ledger.end_chunk(record, status="failed", error=to_message(f"{type(error).__name__}: {error}"))
-    records.save_chunk(job.haz_sol_id, job.layout, failed)
+    # Unless the run that has the lease now has stored, or deleted, the chunk meanwhile, or another worker did.
+    records.update_chunk(job.haz_sol_id, job.layout, failed)

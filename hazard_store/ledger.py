@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
-from hazard_store.errors import NotStoredError
+from pynamodb.expressions.condition import Condition
+
+from hazard_store.errors import HazardStoreError, NotStoredError
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.names import ChunkId, CurvePart, HazSolId, Part
 from hazard_store.planning import Chunk, plan_chunks
 from hazard_store.settings import Settings
 from hazard_store.sources import SourceStamp
-from hazard_store.storage.faults import RetryPolicy, translated
+from hazard_store.storage.faults import RetryPolicy, is_condition_failure, translated
 from hazard_store.storage.models import LedgerEntry, bind, table_name
 
 # No id may hold a `#`, so this hash key is nobody's.
@@ -57,6 +59,11 @@ class ChunkRecord:
     started: str = ""
     ended: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> str:
+        """Which attempt of which run this is."""
+        return f"{self.run_id}/{self.attempts}"
 
 
 @dataclass(frozen=True)
@@ -173,8 +180,23 @@ class Ledger:
         return _record_from_json(ChunkRecord, entry.record)
 
     def save_chunk(self, haz_sol_id: str, layout: Layout, record: ChunkRecord) -> None:
-        """Write a chunk's record."""
+        """Write a chunk's record, whatever is there."""
         self._save(haz_sol_id, _chunk_entry(layout, record.chunk_id), record.status, record)
+
+    def update_chunk(self, haz_sol_id: str, layout: Layout, record: ChunkRecord) -> bool:
+        """Write what became of an attempt that did not end well; False if the chunk was done, or tried again, since.
+
+        Dask runs a task again whose worker it lost; that one may live, and must not undo what its successor recorded.
+        """
+        model = self._model
+        condition = (model.attempt == record.attempt) & (model.status != "done")
+        try:
+            self._save(haz_sol_id, _chunk_entry(layout, record.chunk_id), record.status, record, condition)
+        except HazardStoreError as exc:
+            if is_condition_failure(exc):
+                return False
+            raise
+        return True
 
     def start_chunk(
         self, haz_sol_id: str, layout: Layout, chunk_id: ChunkId, *, identity: str, run_id: str
@@ -208,11 +230,23 @@ class Ledger:
     def _table(self) -> str:
         return table_name(LedgerEntry.table_base, self._settings)
 
-    def _save(self, hash_key: str, entry: str, status: str, record: ChunkRecord | CalculationRecord) -> None:
+    def _save(
+        self,
+        hash_key: str,
+        entry: str,
+        status: str,
+        record: ChunkRecord | CalculationRecord,
+        condition: Condition | None = None,
+    ) -> None:
         with translated(self._settings, self._table):
             self._model(
-                haz_sol_id=hash_key, entry=entry, status=status, fingerprint=record.identity, record=asdict(record)
-            ).save()
+                haz_sol_id=hash_key,
+                entry=entry,
+                status=status,
+                fingerprint=record.identity,
+                record=asdict(record),
+                attempt=record.attempt if isinstance(record, ChunkRecord) else None,
+            ).save(condition=condition)
 
     def _delete(self, hash_key: str, entry: str) -> int:
         with translated(self._settings, self._table):

@@ -80,7 +80,7 @@ def plan_rerun(
     wanted = set(chunks) or {LEFT}
     ledger = Ledger(settings)
     ledger.require_calculation(haz_sol_id_from_text(haz_sol_id))
-    found = [standing_of(ledger, record) for record in ledger.calculations(haz_sol_id)]
+    found = [standing_of(record, settings) for record in ledger.calculations(haz_sol_id)]
     standing = choose_standing(found, encoding, partition, by_name=wanted != {LEFT})
     record = standing.record
     picked: set[ChunkId] = {chunk.id for chunk in select_chunks(record.plan(), sorted(wanted - {LEFT, META_CHUNK}))}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from hazard_store.errors import TableMissingError
 from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger, layout_of
-from hazard_store.names import ChunkId
+from hazard_store.names import ChunkId, CurvePart
+from hazard_store.planning import Chunk
+from hazard_store.settings import Settings
+from hazard_store.storage.tables import require_tables
 
 STATES = ("done", "failed", "running", "missing")
 
@@ -51,12 +57,54 @@ class Standing:
         return sum(self.chunks[chunk_id].items for chunk_id in self.of("done", part))
 
 
-def standing_of(ledger: Ledger, record: CalculationRecord) -> Standing:
-    """Compare the plan of a calculation with the records of its chunks."""
-    chunks = ledger.chunks(record.haz_sol_id, layout_of(record))
-    states: dict[ChunkId, str] = {}
-    for chunk_id in (META_CHUNK, *(chunk.id for chunk in record.plan())):
-        known = chunks.get(chunk_id)
-        # A chunk of an earlier content of the file is as good as none.
-        states[chunk_id] = "missing" if known is None or known.identity != record.identity else known.status
+def standing_of(record: CalculationRecord, settings: Settings) -> Standing:
+    """Compare the plan of a calculation with the records of its chunks, and those with the tables that are there."""
+    layout = layout_of(record)
+    chunks = Ledger(settings).chunks(record.haz_sol_id, layout)
+    made: dict[CurvePart, datetime] = {}
+    for part in record.curves_per_site:
+        with suppress(TableMissingError):
+            base = layout.table_base(part)
+            made[part] = require_tables({base}, settings)[base]
+    meta = chunks.get(META_CHUNK)
+    states: dict[ChunkId, str] = {META_CHUNK: _state(meta, record.identity)}
+    for chunk in record.plan():
+        state = _state(chunks.get(chunk.id), record.identity)
+        gone = state == "done" and not is_stored(chunk, chunks, record.identity, made)
+        states[chunk.id] = "missing" if gone else state
     return Standing(record, chunks, states)
+
+
+def _state(known: ChunkRecord | None, identity: str) -> str:
+    # A chunk of an earlier content of the file is as good as none.
+    return "missing" if known is None or known.identity != identity else known.status
+
+
+def is_done(record: ChunkRecord | None, identity: str) -> bool:
+    """Whether the ledger has a chunk as stored from this very content."""
+    return record is not None and record.status == "done" and record.identity == identity
+
+
+def is_stored(
+    chunk: Chunk,
+    records: Mapping[ChunkId, ChunkRecord],
+    identity: str,
+    tables_made: Mapping[CurvePart, datetime],
+    run_id: str | None = None,
+) -> bool:
+    """Whether the ledger has a chunk as done, in the table that is there now: one may have been deleted since.
+
+    Parameters
+    ----------
+    tables_made : mapping
+        When the tables that are there were made.
+    run_id : str, optional
+        The run that asks: what it stored it stored here, whatever the worker's clock says.
+    """
+    record = records.get(chunk.id)
+    if record is None or record.ended is None or not is_done(record, identity):
+        return False
+    if run_id is not None and record.run_id == run_id:
+        return True
+    made = tables_made.get(chunk.part)
+    return made is not None and datetime.fromisoformat(record.ended) >= made

@@ -13,10 +13,9 @@ Prefect tasks on a Dask cluster (``flows/store_hazard.py``)::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 
 from hazard_store import lease, ledger, meta
 from hazard_store.checking import Checked, check_request
@@ -35,11 +34,12 @@ from hazard_store.errors import (
 from hazard_store.fetching import place_of
 from hazard_store.inventory import Inventory
 from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
-from hazard_store.ledger import META_CHUNK, CalculationRecord, ChunkRecord, Ledger
-from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, Part
+from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger
+from hazard_store.names import CURVE_PARTS, Part
 from hazard_store.planning import Chunk, spread_chunks
 from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
+from hazard_store.standing import is_done, is_stored
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import Place, StoredCurves
@@ -53,6 +53,8 @@ _LEFT_BEHIND = (
     "another content was stored under {id} before: what it had and this one has not (sites, codes, realisations) stays "
     "in the tables, where readers that do not ask the meta find it; `hazard-store store --replace` removes it"
 )
+
+_NOT_RECORDED = "the worker said that it was stored, but the ledger does not: rerun it"
 
 # What of a calculation's record may differ without the meta being another.
 _NOT_IN_META = (
@@ -139,7 +141,7 @@ def _plan(request: StoreRequest, checked: Checked) -> StorePlan:
     if request.chunks:
         todo = checked.named
     else:
-        todo = [chunk for chunk in chunks if not _is_stored(chunk, records, job, checked.tables_made)]
+        todo = [chunk for chunk in chunks if not is_stored(chunk, records, job.identity, checked.tables_made)]
     record = CalculationRecord(
         haz_sol_id=job.haz_sol_id,
         layout=job.layout.name,
@@ -201,22 +203,6 @@ def _stored_meta(job: StoreJob) -> meta.Meta | None:
         return None
 
 
-def is_done(record: ChunkRecord | None, identity: str) -> bool:
-    """Whether the ledger has a chunk as stored from this very content."""
-    return record is not None and record.status == "done" and record.identity == identity
-
-
-def _is_stored(
-    chunk: Chunk, records: Mapping[ChunkId, ChunkRecord], job: StoreJob, tables_made: Mapping[CurvePart, datetime]
-) -> bool:
-    """Whether the ledger has a chunk as done, in the table that is there now: one may have been deleted since."""
-    record = records.get(chunk.id)
-    if record is None or record.ended is None or not is_done(record, job.identity):
-        return False
-    # What this run stored it stored here, whatever the worker's clock says.
-    return record.run_id == job.run_id or datetime.fromisoformat(record.ended) >= tables_made[chunk.part]
-
-
 def _begin(plan: StorePlan) -> None:
     """Say in ledger and meta that a store is under way; a V2 meta of an earlier content goes.
 
@@ -273,7 +259,7 @@ def _interrupt(plan: StorePlan, error: BaseException) -> None:
         for record in records.chunks(job.haz_sol_id, job.layout).values():
             # A chunk on a worker that lives until it finds the lease gone says itself how it ended.
             if (record.run_id, record.status) == (job.run_id, "running"):
-                records.save_chunk(
+                records.update_chunk(
                     job.haz_sol_id, job.layout, ledger.end_chunk(record, status="failed", error=why[:2000])
                 )
     except HazardStoreError as ledger_error:
@@ -289,7 +275,7 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
     permit_of(job).check()
     warnings = list(plan.warnings)
     try:
-        complete = _settle(plan, any(outcome.error for outcome in outcomes), warnings)
+        outcomes, complete = _settle(plan, outcomes, warnings)
     except StorageError as exc:
         if not any(outcome.error for outcome in outcomes):
             raise
@@ -310,13 +296,23 @@ def finish(plan: StorePlan, outcomes: Sequence[ChunkOutcome], seconds: float) ->
     )
 
 
-def _settle(plan: StorePlan, failed: bool, warnings: list[str]) -> bool:
-    """Say in meta and ledger how a run ended; gives whether the calculation is complete."""
+def _settle(
+    plan: StorePlan, outcomes: Sequence[ChunkOutcome], warnings: list[str]
+) -> tuple[Sequence[ChunkOutcome], bool]:
+    """Say in meta and ledger how a run ended; gives its outcomes, and whether the calculation is complete."""
     job = plan.job
     records = Ledger(job.settings)
     done = records.chunks(job.haz_sol_id, job.layout)
+    # The ledger's word counts. What it has not, nobody may take for stored, whatever a worker said.
+    recorded = {c.id for c in plan.todo if is_stored(c, done, job.identity, plan.tables_made, run_id=job.run_id)}
+    recorded |= {META_CHUNK} if is_done(done.get(META_CHUNK), job.identity) else set()
+    outcomes = [
+        outcome if outcome.error is not None or outcome.chunk_id in recorded else replace(outcome, error=_NOT_RECORDED)
+        for outcome in outcomes
+    ]
+    failed = any(outcome.error for outcome in outcomes)
     complete = is_done(done.get(META_CHUNK), job.identity) and all(
-        _is_stored(chunk, done, job, plan.tables_made) for chunk in plan.record.plan()
+        is_stored(chunk, done, job.identity, plan.tables_made, run_id=job.run_id) for chunk in plan.record.plan()
     )
     # A run that had nothing left to do finishes one that died after its last chunk: then the meta is not complete yet.
     if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
@@ -325,7 +321,7 @@ def _settle(plan: StorePlan, failed: bool, warnings: list[str]) -> bool:
         meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=True)
     status: ledger.CalculationStatus = "complete" if complete else "failed" if failed else "storing"
     records.save_calculation(replace(plan.record, status=status, updated=ledger.now_text()))
-    return complete
+    return outcomes, complete
 
 
 def store_in_process(request: StoreRequest, settings: Settings, progress: Progress | None = None) -> StoreReport:
@@ -339,7 +335,10 @@ def store_in_process(request: StoreRequest, settings: Settings, progress: Progre
         try:
             for chunk in plan.steps():
                 outcome, error = _attempt(job, chunk, hopeless)
-                hopeless = hopeless or (error if isinstance(error, HOPELESS) else None)
+                # In `location` tables nothing but the meta says in which bins a calculation's items are: one that was
+                # killed before it had a meta would leave items that no delete finds.
+                lost = isinstance(error, HOPELESS) or (chunk is None and job.layout.is_by_bin)
+                hopeless = hopeless or (error if lost else None)
                 outcomes.append(outcome)
                 progress.advance(outcome)
         finally:

@@ -35,12 +35,13 @@ def status(haz_sol_id: str | None, as_json: bool) -> None:
     from hazard_store.settings import Settings
     from hazard_store.standing import standing_of
 
-    ledger = Ledger(Settings.from_environment())
+    settings = Settings.from_environment()
+    ledger = Ledger(settings)
     if haz_sol_id is None:
         _put_calculations(ledger.calculations(), as_json)
         return
     ledger.require_calculation(haz_sol_id)
-    standings = [standing_of(ledger, record) for record in ledger.calculations(haz_sol_id)]
+    standings = [standing_of(record, settings) for record in ledger.calculations(haz_sol_id)]
     if as_json:
         put_json({"haz_sol_id": haz_sol_id, "calculations": [standing_to_json(s) for s in standings]})
         return
@@ -109,6 +110,11 @@ def standing_to_json(standing: Standing) -> dict[str, Any]:
     }
 
 
+def _open_status(record: CalculationRecord) -> str:
+    """A record that says complete may be of chunks whose table has been dropped since."""
+    return "incomplete" if record.status == "complete" else record.status
+
+
 def _put_standing(standing: Standing) -> None:
     from hazard_store.standing import STATES
 
@@ -117,7 +123,7 @@ def _put_standing(standing: Standing) -> None:
         [
             ("id", record.haz_sol_id),
             ("layout", record.layout),
-            ("status", "complete" if standing.is_complete else record.status),
+            ("status", "complete" if standing.is_complete else _open_status(record)),
             ("source", record.source),
             ("sites", f"{record.n_sites:,}"),
             ("parts", ", ".join(record.parts)),

@@ -186,6 +186,7 @@ class LedgerEntry(StoreModel):
     status = UnicodeAttribute()
     fingerprint = UnicodeAttribute()
     record = JSONAttribute()
+    attempt = UnicodeAttribute(null=True)  # of a chunk: which attempt of which run wrote this
 
 
 MODELS: tuple[type[StoreModel], ...] = (

@@ -8,7 +8,7 @@ from hazard_store import digest
 from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.fetching import place_of
 from hazard_store.inventory import Inventory
-from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
+from hazard_store.ledger import META_CHUNK, ChunkRecord
 from hazard_store.meta import Meta, document_digest
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart
 from hazard_store.planning import Chunk
@@ -32,7 +32,7 @@ def compare_with_ledger(subject: Subject, tally: Tally, on_progress: OnProgress)
             f"the ledger does not know {subject.haz_sol_id!r} in {subject.layout.name}, and so has no digests: "
             "verify it against its file, with mode full"
         )
-    standing = standing_of(Ledger(subject.settings), subject.record)
+    standing = standing_of(subject.record, subject.settings)
     meta = metas.read_stored_meta(subject.haz_sol_id, subject.layout, subject.settings, tally)
     if meta is None:
         # Nothing says which IMTs the items hold, in which order.

@@ -15,15 +15,18 @@ import pytest
 from hazard_store import chunks, jobs, storing
 from hazard_store.chunks import outcome_without_worker, store_chunk, store_meta
 from hazard_store.errors import NotStorableError, SourceChangedError, TableMissingError, UsageError
-from hazard_store.jobs import StoreRequest
+from hazard_store.jobs import ChunkOutcome, StoreReport, StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
 from hazard_store.oq import open_calculation
+from hazard_store.rerunning import plan_rerun
 from hazard_store.settings import Settings
-from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind
-from hazard_store.storage.tables import drop_tables
+from hazard_store.storage.metrics import Metrics
+from hazard_store.storage.models import PackedStats, V2Meta, V2Rlzs, V2Stats, bind
+from hazard_store.storage.tables import create_tables, drop_tables
 from hazard_store.storing import started, store_in_process
+from hazard_store.v2_fetching import find_calculation
 from tests.integration.fault_proxy import FaultProxy
 
 CUSTOM = "custom_ids.hdf5"
@@ -96,6 +99,9 @@ def test_parts_are_stored_alone_and_add_up(tables: Settings, data_dir: Path) -> 
     assert report.complete
     assert read_meta("CALC-1", tables).parts == ("realisations", "stats")
     assert {o.part for o in report.outcomes} == {"meta", "realisations"}
+    record = Ledger(tables).calculation("CALC-1", LAYOUTS["packed+solution"])
+    assert record is not None
+    assert record.items == 85
 
 
 def test_a_failed_chunk_is_named_the_others_are_stored_and_a_rerun_mends_it(
@@ -118,6 +124,88 @@ def test_a_failed_chunk_is_named_the_others_are_stored_and_a_rerun_mends_it(
     assert [o.chunk_id for o in report.outcomes] == [failed.chunk_id]
     record = Ledger(tables).chunks("CALC-1", LAYOUTS["packed+solution"])[failed.chunk_id]
     assert (record.status, record.attempts) == ("done", 3)
+
+
+def test_in_location_tables_no_curve_is_written_before_the_meta(
+    proxy: FaultProxy, tables: Settings, data_dir: Path
+) -> None:
+    proxy.rule = lambda operation, body: (
+        (400, "ValidationException") if operation == "PutItem" and b"HazardStoreMeta" in body else None
+    )
+    wanted = request(data_dir, partition="location")
+    report = store_in_process(wanted, replace(tables, endpoint=proxy.endpoint))
+    assert [outcome.chunk_id for outcome in report.failed] == ["meta", *plan_ids(report)]
+    assert "not tried" in str(report.failed[1].error)
+    assert "BatchWriteItem" not in proxy.requests
+    proxy.rule = lambda operation, body: None
+    assert store_in_process(wanted, tables).complete
+
+
+def plan_ids(report: StoreReport) -> list[str]:
+    return [outcome.chunk_id for outcome in report.outcomes if outcome.part != "meta"]
+
+
+@pytest.mark.parametrize("late", ["fails", "tells how far it is"])
+def test_an_attempt_that_was_taken_for_dead_does_not_undo_what_its_successor_stored(
+    tables: Settings, data_dir: Path, late: str
+) -> None:
+    layout = LAYOUTS["packed+solution"]
+    with started(request(data_dir), tables) as plan:
+        job, chunk = plan.job, plan.todo[0]
+        permit = chunks.permit_of(job)
+        first = Ledger(tables).start_chunk("CALC-1", layout, chunk.id, identity=job.identity, run_id=job.run_id)
+        outcomes = [ChunkOutcome("meta", "meta", store_meta(job))]
+        outcomes += [ChunkOutcome(chunk.id, chunk.part, store_chunk(job, chunk)) for chunk in plan.todo]
+        if late == "fails":
+            chunks._record_failure(job, chunk.id, first, permit, RuntimeError("cut off"))
+        else:
+            chunks._tell_progress(job, first, Metrics(items=1))
+        report = storing.finish(plan, outcomes, 1.0)
+    assert report.complete
+    record = Ledger(tables).chunks("CALC-1", layout)[chunk.id]
+    assert (record.status, record.attempts) == ("done", 2)
+
+
+def test_a_chunk_that_the_ledger_has_not_is_failed_whatever_its_worker_said(tables: Settings, data_dir: Path) -> None:
+    with started(request(data_dir), tables) as plan:
+        outcomes = [ChunkOutcome("meta", "meta", store_meta(plan.job))]
+        *stored, forgotten = plan.todo
+        outcomes += [ChunkOutcome(chunk.id, chunk.part, store_chunk(plan.job, chunk)) for chunk in stored]
+        outcomes.append(ChunkOutcome(forgotten.id, forgotten.part, Metrics(items=forgotten.items)))
+        report = storing.finish(plan, outcomes, 1.0)
+    assert not report.complete
+    assert [outcome.chunk_id for outcome in report.failed] == [forgotten.id]
+
+
+@pytest.mark.parametrize("step", ["save_calculation", "mark_complete"])
+def test_a_run_that_ends_as_it_begins_takes_nothing_away_that_a_rerun_does_not_find(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    wanted = request(data_dir, encoding="list")
+    assert store_in_process(wanted, tables).complete
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storing, "_interrupt", lambda plan, error: None)
+        patched.setattr(Ledger if step == "save_calculation" else storing.meta, step, killed)
+        with pytest.raises(SystemExit), started(replace(wanted, chunks=("stats",)), tables):
+            pytest.fail("it began")
+    found = plan_rerun("CALC-1", tables).request is not None
+    assert found or (read_meta("CALC-1", tables).complete and find_calculation("CALC-1", tables) is not None)
+    assert found == (step == "mark_complete")
+
+
+def test_what_stood_in_a_table_that_was_made_anew_is_missing(tables: Settings, data_dir: Path) -> None:
+    assert store_in_process(request(data_dir), tables).complete
+    bind(PackedStats, tables).delete_table()
+    assert not plan_rerun("CALC-1", tables).standing.is_complete
+    create_tables(tables)
+    rerun = plan_rerun("CALC-1", tables)
+    assert not rerun.standing.is_complete
+    assert rerun.chunks == tuple(chunk.id for chunk in storing.prepare(request(data_dir), tables).todo)
+    assert {chunk.partition(":")[0] for chunk in rerun.chunks} == {"stats"}
 
 
 def test_throttles_and_server_errors_pass_by_and_are_counted(
