@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from flows import store_hazard as flow_module
 from flows.clusters import cluster_from_name
 from flows.store_hazard import run
+from hazard_store import chunks as chunks_module
 from hazard_store.errors import NotStorableError, UsageError
 from hazard_store.jobs import Silent, StoreRequest
 from hazard_store.layouts import LAYOUTS
@@ -174,3 +175,26 @@ def test_a_run_without_workers_ends_and_says_so(
             alone.kill()
     assert len(report.failed) == 3
     assert "is a worker left?" in str(report.failed[0].error)
+
+
+def test_a_chunk_that_takes_long_is_not_taken_for_lost(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_module, "STALLED_SECS", 3.0)
+    monkeypatch.setattr(chunks_module, "RENEW_EVERY_SECS", 0.5)
+    report = run(StoreRequest(str(data_dir / CUSTOM), "FLOW-6", max_wcu=6.0), "none", 1, Silent())
+    assert report.complete
+    assert max(outcome.metrics.seconds for outcome in report.outcomes) > 2 * flow_module.STALLED_SECS
+
+
+def test_in_location_tables_no_curve_is_written_before_the_meta(proxy: FaultProxy, data_dir: Path) -> None:
+    proxy.rule = lambda operation, body: (
+        (400, "ValidationException") if operation == "PutItem" and b"HazardStoreMeta" in body else None
+    )
+    request = StoreRequest(str(data_dir / CUSTOM), "FLOW-7", partition="location")
+    report = run(request, "none", 2, Silent())
+    assert {outcome.chunk_id.partition(":")[0] for outcome in report.failed} == {"meta", "stats", "realisations"}
+    assert "not tried" in str(report.failed[1].error)
+    assert "BatchWriteItem" not in proxy.requests
+    proxy.rule = lambda operation, body: None
+    assert run(request, "none", 2, Silent()).complete
