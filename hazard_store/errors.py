@@ -127,6 +127,10 @@ class CorruptItemError(StorageError):
     """A stored item that does not decode."""
 
 
+class StoreChangedError(StorageError):
+    """A calculation was stored or deleted while it was read."""
+
+
 class LedgerError(HazardStoreError):
     """The ledger contradicts what is asked."""
 

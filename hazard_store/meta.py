@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -57,6 +57,8 @@ class Meta:
         The parts that were asked for.
     document : dict
         The calculation as ``calculation_to_document`` wrote it.
+    generation : str
+        Another one for another document, of a meta that was read.
     """
 
     haz_sol_id: HazSolId
@@ -64,6 +66,7 @@ class Meta:
     complete: bool
     parts: tuple[str, ...]
     document: dict[str, Any]
+    generation: str = field(default="", compare=False)
 
     @cached_property
     def codes(self) -> list[str]:
@@ -244,7 +247,24 @@ def read_meta(haz_sol_id: str, settings: Settings, layout: Layout | None = None)
         complete=bool(head.complete),
         parts=tuple(sorted(head.parts or ())),
         document=document,
+        generation=head.generation or "",
     )
+
+
+def still_stands(meta: Meta, settings: Settings) -> bool:
+    """Whether a meta that was read is the one that is stored, and as complete as it was."""
+    model = bind(CalculationMeta, settings)
+    with translated(settings, model.Meta.table_name):
+        try:
+            head = model.get(
+                meta.haz_sol_id,
+                meta.layout.name,
+                consistent_read=True,
+                attributes_to_get=["complete", "generation"],
+            )
+        except model.DoesNotExist:
+            return False
+    return (bool(head.complete), head.generation or "") == (meta.complete, meta.generation)
 
 
 def _read_payload(haz_sol_id: str, settings: Settings, layout: Layout | None) -> tuple[CalculationMeta, bytes]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,7 +17,7 @@ import xarray as xr
 
 from hazard_store import meta as meta_room
 from hazard_store import v2_fetching
-from hazard_store.errors import NotStoredError, TableMissingError, UsageError
+from hazard_store.errors import NotStoredError, StoreChangedError, TableMissingError, UsageError
 from hazard_store.fetching import WINDOW_BYTES, fetch_rows
 from hazard_store.layouts import Layout
 from hazard_store.ledger import CalculationRecord, Ledger
@@ -28,6 +29,9 @@ from hazard_store.settings import Settings
 from hazard_store.storage.reader import Reader
 
 __all__ = ["CurveRow", "curves", "iter_curves", "list_calculations", "read_meta", "to_xarray"]
+
+# No store gets from its word in the meta to its first curve within this: some ten requests, one after the other.
+SAFE_SECS = 0.05
 
 COLUMNS = tuple(field.name for field in fields(CurveRow))
 
@@ -74,6 +78,8 @@ def curves(
         If nothing is stored under the id.
     CorruptItemError
         If a stored item does not decode, or a complete calculation lacks one.
+    StoreChangedError
+        If a complete calculation was stored anew or deleted meanwhile: read it again.
     """
     answer = _ask(haz_sol_id, sites, near, imts, aggs, rlzs, layout, settings, window_bytes=None)
     frame = rows_to_frame(answer.rows)
@@ -137,6 +143,7 @@ def _ask(
     """Read the meta and check the question; the curves are read as the rows are taken."""
     settings = settings or Settings.from_environment()
     reader = Reader(settings)
+    began = time.monotonic()
     wanted: dict[str, Any] = {"sites": sites, "near": near, "imts": imts, "aggs": aggs, "rlzs": rlzs}
     try:
         meta = meta_room.read_meta(haz_sol_id, settings, layout)
@@ -146,7 +153,20 @@ def _ask(
         if old is None:
             raise
         return _Answer(None, v2_fetching.fetch_rows(old, reader, settings, **wanted), reader)
-    return _Answer(meta.complete, fetch_rows(meta, select(meta, **wanted), reader, settings, window_bytes), reader)
+    rows = fetch_rows(meta, select(meta, **wanted), reader, settings, window_bytes)
+    return _Answer(meta.complete, _of_one_content(rows, meta, settings, began), reader)
+
+
+def _of_one_content(rows: Iterator[CurveRow], meta: Meta, settings: Settings, began: float) -> Iterator[CurveRow]:
+    """Give the rows, and raise behind the last one if the curves may be of two contents."""
+    yield from rows
+    if not meta.complete or time.monotonic() - began < SAFE_SECS:
+        return
+    if not meta_room.still_stands(meta, settings):
+        raise StoreChangedError(
+            f"{meta.haz_sol_id!r} was stored or deleted while it was read, so that its curves may be of before and "
+            "after: read it again"
+        )
 
 
 def rows_to_frame(rows: Iterable[CurveRow]) -> pd.DataFrame:

@@ -12,7 +12,13 @@ import pandas as pd
 import pytest
 
 from hazard_store import query
-from hazard_store.errors import CorruptItemError, NotStoredError, StoreUnreachableError, UsageError
+from hazard_store.errors import (
+    CorruptItemError,
+    NotStoredError,
+    StoreChangedError,
+    StoreUnreachableError,
+    UsageError,
+)
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.meta import mark_complete
@@ -22,7 +28,7 @@ from hazard_store.storage import connection
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import V2Meta, V2Rlzs, V2Stats, bind, table_name
 from hazard_store.storage.tables import create_tables
-from hazard_store.storing import store_in_process
+from hazard_store.storing import started, store_in_process
 
 by_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -305,3 +311,24 @@ def test_an_item_of_another_form_is_named(tables: Settings, data_dir: Path) -> N
     )
     with pytest.raises(CorruptItemError, match="X:mean"):
         query.curves("OLD", aggs="mean")
+
+
+def test_what_is_stored_anew_while_it_is_read_is_not_mixed_in_silence(
+    tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = StoreRequest(str(data_dir / "custom_ids.hdf5"), "MIXED")
+    assert store_in_process(request, tables).complete
+    monkeypatch.setattr(query, "WINDOW_BYTES", 1)
+    rows = query.iter_curves("MIXED", settings=tables)
+    first = next(rows)
+    assert store_in_process(replace(request, source=str(data_dir / "bare_coordinates.hdf5")), tables).complete
+    with pytest.raises(StoreChangedError, match="read it again"):
+        list(rows)
+    # The same content again does no harm, but while it is under way nobody can tell.
+    rows = query.iter_curves("MIXED", settings=tables)
+    whole = [next(rows), *rows]
+    assert whole[0].site != first.site
+    with started(replace(request, chunks=("stats",)), tables):
+        rows = query.iter_curves("MIXED", settings=tables)
+        next(rows)
+        assert len(list(rows)) == len(whole) - 1
