@@ -12,7 +12,7 @@ from flows import layout_trials
 from flows.fargate import end_cluster
 from flows.layout_report import Trial
 from flows.leftovers import end_leftovers
-from flows.parameters import ClusterName, SourceText, WcuPerSec, Workers
+from flows.parameters import ClusterName, NamedSourceText, WcuPerSec, Workers
 
 LayoutName = Literal["packed+solution", "packed+location", "list+solution", "list+location"]
 
@@ -25,7 +25,7 @@ LayoutName = Literal["packed+solution", "packed+location", "list+solution", "lis
     on_crashed=[layout_trials.drop_tables_of_run, end_leftovers, end_cluster],
 )
 def benchmark_layouts(
-    source: Annotated[SourceText, Field(min_length=1)],
+    source: NamedSourceText,
     layouts: list[LayoutName] = ["packed+solution", "packed+location", "list+solution", "list+location"],  # noqa: B006 - the form shows it; nothing changes it
     workers: list[Workers] = [1, 2],  # noqa: B006 - likewise
     max_usd: Annotated[float, Field(gt=0)] = 0.05,

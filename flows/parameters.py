@@ -17,6 +17,8 @@ HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
 # a path, a text without `:/`, or a URL without both; pydantic's patterns cannot say what must not come (look-ahead).
 _PATH, _NO_URL, _URL = "[/.~].*", "([^:]|:+[^:/])*:*", "[A-Za-z][A-Za-z0-9+.-]*:/+([^/@?]+(/[^?]*)?)?"
 SourceText = Annotated[str, Field(pattern=f"^({_PATH}|{_NO_URL}|{_URL})$")]
+# Where it must be named: a form that was left empty sends an empty text.
+NamedSourceText = Annotated[SourceText, Field(min_length=1)]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
 ClusterName = Annotated[str, Field(pattern="^(local|none|fargate|(tcp|tls)://.*)$")]

@@ -23,7 +23,17 @@ from flows.endings import RunFailedError, failed, refused
 from flows.fargate import FARGATE, end_cluster
 from flows.forking import prepare_cluster
 from flows.leftovers import end_leftovers, force_state
-from flows.parameters import ChunkName, ClusterName, Encoding, HazSolIdText, Partition, SourceText, WcuPerSec, Workers
+from flows.parameters import (
+    ChunkName,
+    ClusterName,
+    Encoding,
+    HazSolIdText,
+    NamedSourceText,
+    Partition,
+    SourceText,
+    WcuPerSec,
+    Workers,
+)
 from flows.reporting import Reporter, RunKind
 from flows.server import some_server, without_heartbeats
 from flows.settings_once import settings_once
@@ -57,7 +67,7 @@ _CURVE_TASKS: dict[CurvePart, Any] = {"stats": stats_task, "realisations": reali
     on_crashed=[end_leftovers, end_cluster],
 )
 def store_hazard(
-    source: SourceText,
+    source: NamedSourceText,
     haz_sol_id: HazSolIdText,
     parts: list[Part] | None = None,
     encoding: Encoding = "packed",

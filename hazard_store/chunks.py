@@ -120,15 +120,16 @@ def store_meta(job: StoreJob) -> Metrics:
     permit = permit_of(job)
     with _recorded(job, META_CHUNK, permit) as (calculation, record):
         if record.status == "done":
-            return Metrics(items=1)
+            return Metrics(items=1, wcu=record.wcu)
         kinds: dict[CurvePart, list[str]] = {
             part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
         }
         document = meta.calculation_to_document(calculation, kinds)
-        meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
-        metrics = Metrics(items=1, seconds=time.monotonic() - started, source_bytes=calculation.take_fetched_bytes())
+        wcu = meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
+        seconds = time.monotonic() - started
+        metrics = Metrics(items=1, wcu=wcu, seconds=seconds, source_bytes=calculation.take_fetched_bytes())
         permit.check()
-        done = ledger.end_chunk(record, status="done", items=1, digest=meta.document_digest(document))
+        done = ledger.end_chunk(record, status="done", items=1, wcu=wcu, digest=meta.document_digest(document))
         Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, done)
     return metrics
 

@@ -26,7 +26,7 @@ from hazard_store.layouts import LAYOUTS, Layout
 from hazard_store.lease import held, lost_error
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger, now_text
 from hazard_store.meta import Meta
-from hazard_store.names import CURVE_PARTS
+from hazard_store.names import CURVE_PARTS, require_stored_id
 from hazard_store.removal import remove_items
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, table_name
@@ -125,6 +125,7 @@ def delete(
     LeaseLostError
         If a store took the lease over meanwhile: what is left is that store's. Repeat the delete when it has ended.
     """
+    require_stored_id(haz_sol_id)
     settings = settings or Settings.from_environment()
     reader = Reader(settings)
     layouts = list(LAYOUTS.values()) if layout is None else [layout]

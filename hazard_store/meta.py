@@ -186,8 +186,14 @@ def _compress(document: dict[str, Any]) -> bytes:
     return b"".join([*map(compressor.compress, document_to_json(document)), compressor.flush()])
 
 
-def write_meta(meta: Meta, settings: Settings) -> None:
-    """Write a meta whole: segments first, the head last, then remove the segments of an earlier document."""
+def write_meta(meta: Meta, settings: Settings) -> float:
+    """Write a meta whole: segments first, the head last, then remove the segments of an earlier document.
+
+    Returns
+    -------
+    float
+        Write units that its items took.
+    """
     model = bind(CalculationMeta, settings)
     payload = _compress(meta.document)
     generation = hashlib.sha256(payload).hexdigest()[:16]
@@ -195,9 +201,11 @@ def write_meta(meta: Meta, settings: Settings) -> None:
     segments = [payload[start : start + MAX_SEGMENT_BYTES] for start in cut] if len(cut) > 1 else []
     layout = meta.layout.name
     with translated(settings, model.Meta.table_name):
+        wcu: float = 0.0
         for number, segment in enumerate(segments):
-            model(haz_sol_id=meta.haz_sol_id, entry=_segment_entry(layout, generation, number), payload=segment).save()
-        model(
+            entry = _segment_entry(layout, generation, number)
+            wcu += model(haz_sol_id=meta.haz_sol_id, entry=entry, payload=segment).put()
+        wcu += model(
             haz_sol_id=meta.haz_sol_id,
             entry=layout,
             complete=meta.complete,
@@ -205,12 +213,13 @@ def write_meta(meta: Meta, settings: Settings) -> None:
             generation=generation,
             segments=len(segments),
             payload=None if segments else payload,
-        ).save()
+        ).put()
         # Consistent reads, here and below: others may miss what a run before this one wrote just now.
         prefix = model.entry.startswith(f"{layout}#")
         for item in model.query(meta.haz_sol_id, prefix, attributes_to_get=["entry"], consistent_read=True):
             if not item.entry.startswith(f"{layout}#{generation}#"):
                 model(haz_sol_id=meta.haz_sol_id, entry=item.entry).delete()
+    return wcu
 
 
 def mark_complete(haz_sol_id: str, layout: Layout, settings: Settings, *, complete: bool) -> None:

@@ -21,6 +21,10 @@ CURVE_PARTS: tuple[CurvePart, ...] = get_args(CurvePart)
 HAZ_SOL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._=+/@~-]{0,199}"
 _HAZ_SOL_ID = re.compile(HAZ_SOL_ID_PATTERN)
 
+# What a range key holds, less what stands in it beside an id.
+MAX_ID_BYTES = 900
+_SHOWN_CHARACTERS = 60
+
 BIN_DEGREES = 0.5
 
 
@@ -38,6 +42,19 @@ def haz_sol_id_from_text(text: str) -> HazSolId:
             "or digit (the keys reserve ':' and '#')"
         )
     return HazSolId(text)
+
+
+def require_stored_id(text: str) -> None:
+    """Check an id under which something is looked for: what old programs stored may have other characters than ours.
+
+    Raises
+    ------
+    UsageError
+        If no table can hold it.
+    """
+    if not isinstance(text, str) or not 0 < len(text.encode()) <= MAX_ID_BYTES:
+        shown = repr(text) if len(repr(text)) <= _SHOWN_CHARACTERS else f"{repr(text)[:_SHOWN_CHARACTERS]}..."
+        raise UsageError(f"nothing can be stored under the id {shown}: `hazard-store status` lists what is")
 
 
 def rlz_to_text(rlz: int) -> str:

@@ -22,7 +22,7 @@ from hazard_store.fetching import WINDOW_BYTES, fetch_rows
 from hazard_store.layouts import Layout
 from hazard_store.ledger import CalculationRecord, Ledger
 from hazard_store.meta import Meta
-from hazard_store.names import rlz_to_text
+from hazard_store.names import require_stored_id, rlz_to_text
 from hazard_store.rows import CurveRow
 from hazard_store.selection import SitesLike, select
 from hazard_store.settings import Settings
@@ -114,6 +114,7 @@ def read_meta(haz_sol_id: str, *, layout: Layout | None = None, settings: Settin
     NotStoredError
         If there is none; an old program's calculation has none of ours.
     """
+    require_stored_id(haz_sol_id)
     return meta_room.read_meta(haz_sol_id, settings or Settings.from_environment(), layout)
 
 
@@ -141,6 +142,7 @@ def _ask(
     window_bytes: int | None,
 ) -> _Answer:
     """Read the meta and check the question; the curves are read as the rows are taken."""
+    require_stored_id(haz_sol_id)
     settings = settings or Settings.from_environment()
     reader = Reader(settings)
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,8 @@ def rlzs_to_texts(rlzs: int | Iterable[int]) -> list[str]:
     """
     numbers = [rlzs] if isinstance(rlzs, int | str) else list(rlzs)
     try:
-        return [rlz_to_text(int(number)) for number in numbers]
+        # Of numbers only whole ones, numpy's as well: a 7.9 is no 7. The command line has texts.
+        return [rlz_to_text(int(n) if isinstance(n, str) else operator.index(n)) for n in numbers]
     except (TypeError, ValueError) as exc:
         raise UsageError(f"realisations are whole numbers counted from 0, not {numbers}") from exc
 

@@ -32,6 +32,7 @@ def status(haz_sol_id: str | None, as_json: bool) -> None:
     With an ID: its chunks by part, errors, throughput, and the command that mends it.
     """
     from hazard_store.ledger import Ledger
+    from hazard_store.names import require_stored_id
     from hazard_store.settings import Settings
     from hazard_store.standing import standing_of
 
@@ -40,6 +41,7 @@ def status(haz_sol_id: str | None, as_json: bool) -> None:
     if haz_sol_id is None:
         _put_calculations(ledger.calculations(), as_json)
         return
+    require_stored_id(haz_sol_id)
     ledger.require_calculation(haz_sol_id)
     standings = [standing_of(record, settings) for record in ledger.calculations(haz_sol_id)]
     if as_json:

@@ -58,6 +58,12 @@ class StoreModel(Model):
 
     table_base: ClassVar[str]
 
+    def put(self) -> float:
+        """Write the item, whatever is there; gives the write units that it took."""
+        arguments, named = self._get_save_args(add_version_condition=False)
+        answer: Any = self._get_connection().put_item(*arguments, **(named | {"return_consumed_capacity": "TOTAL"}))
+        return float(answer["ConsumedCapacity"]["CapacityUnits"])
+
 
 class V2Meta(StoreModel):
     """A calculation, as V2 readers find it; written when the calculation is complete."""

@@ -41,6 +41,10 @@ def compare_with_file(meta: Meta, calculation: Calculation, kinds: dict[CurvePar
                 note_difference(tally, path, want, have)
 
 
+# Logic trees, as V2 readers have them.
+_V2_TEXTS = ("src_lt", "gsim_lt", "rlz_lt")
+
+
 def compare_v2(meta: Meta, settings: Settings, tally: Tally) -> None:
     """Compare what V2 readers find with the stored document, where there should be a V2 meta."""
     if meta.layout.is_v2 and meta.complete:
@@ -64,6 +68,7 @@ def _expected_v2(meta: Meta) -> dict[str, Any]:
         "inv_time": meta.document["investigation_time"],
         # Left out where the item would exceed 400 KB.
         **({"locs": sorted(attributes["locs"])} if "locs" in attributes else {}),
+        **{name: attributes.get(name) for name in _V2_TEXTS},
     }
 
 
@@ -81,6 +86,7 @@ def _stored_v2(haz_sol_id: str, settings: Settings) -> dict[str, Any]:
         "aggs": sorted(item.aggs or ()),
         "inv_time": item.inv_time,
         **({"locs": sorted(item.locs)} if item.locs else {}),
+        **{name: getattr(item, name) for name in _V2_TEXTS},
     }
 
 

@@ -313,6 +313,13 @@ def test_an_item_of_another_form_is_named(tables: Settings, data_dir: Path) -> N
         query.curves("OLD", aggs="mean")
 
 
+@pytest.mark.parametrize("haz_sol_id", ["", "x" * 3_000, None])
+def test_an_id_that_no_table_can_hold_is_refused(tables: Settings, haz_sol_id: Any) -> None:
+    for ask in (query.curves, query.read_meta):
+        with pytest.raises(UsageError, match="nothing can be stored under the id"):
+            ask(haz_sol_id, settings=tables)
+
+
 def test_what_is_stored_anew_while_it_is_read_is_not_mixed_in_silence(
     tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from hazard_store.oq import open_calculation
 from hazard_store.rerunning import plan_rerun
 from hazard_store.settings import Settings
 from hazard_store.storage.metrics import Metrics
-from hazard_store.storage.models import PackedStats, V2Meta, V2Rlzs, V2Stats, bind
+from hazard_store.storage.models import CalculationMeta, PackedStats, V2Meta, V2Rlzs, V2Stats, bind
 from hazard_store.storage.tables import create_tables, drop_tables
 from hazard_store.storing import started, store_in_process
 from hazard_store.v2_fetching import find_calculation
@@ -95,6 +95,9 @@ def test_parts_are_stored_alone_and_add_up(tables: Settings, data_dir: Path) -> 
     report = store_in_process(request(data_dir, parts=("stats",)), tables)
     assert report.complete
     assert read_meta("CALC-1", tables).parts == ("stats",)
+    # DynamoDB counts the meta's item by started kilobytes.
+    item = bind(CalculationMeta, tables).get("CALC-1", "packed+solution")
+    assert report.totals("meta").wcu >= len(item.payload) / 1_024
     report = store_in_process(request(data_dir, parts=("realisations",)), tables)
     assert report.complete
     assert read_meta("CALC-1", tables).parts == ("realisations", "stats")

@@ -170,6 +170,10 @@ def test_a_v2_meta_that_says_something_else_is_found(tables: Settings, data_dir:
     item.aggs = {"mean"}
     item.save()
     assert differences() == ["V2.aggs"]
+    item.refresh()
+    item.rlz_lt = item.rlz_lt.replace("0", "1", 1)
+    item.save()
+    assert differences() == ["V2.aggs", "V2.rlz_lt"]
     item.delete()
     assert differences() == ["V2"]
 

@@ -265,6 +265,7 @@ def test_waiting_ends_at_the_deadline_and_refusals_are_not_waited_for() -> None:
         ({"aggs": ["mean", "median"]}, "no statistic 'median'.*it has mean, std, 0.1"),
         ({"rlzs": [0, 5]}, "no realisation 5: it has 0 to 4"),
         ({"rlzs": ["x"]}, "whole numbers"),
+        ({"rlzs": [1.9]}, "whole numbers"),
         ({"sites": "WLG", "near": (0.0, 0.0)}, "not both"),
         ({"near": (91.0, 0.0)}, "is no place"),
         ({"near": (math.nan, 0.0)}, "is no place"),
