@@ -16,9 +16,6 @@ from hazard_store.storage.tables import list_tables
 
 _TRIAL_STAGE = re.compile(r".*-BENCH-[0-9a-f]{8}")
 
-# What DynamoDB says of a table that is not there any more, or soon will not be.
-_GONE = ("missing", "DELETING")
-
 # A table that is still being made cannot be dropped; on demand, making one takes AWS some 10 to 20 s.
 DROP_ATTEMPTS = 15
 DROP_RETRY_SECS = 2.0
@@ -63,12 +60,12 @@ def drop_trial_tables(settings: Settings, sleep: Callable[[float], None] = time.
 def _drop_once(settings: Settings) -> list[str]:
     names = [bind(model, settings).Meta.table_name for model in MODELS]
     with suppress(HazardStoreError):
-        there = {table.name for table in list_tables(settings) if table.status not in _GONE}
+        there = {table.name for table in list_tables(settings) if table.is_there}
         for model in MODELS:
             bound = bind(model, settings)
             if bound.Meta.table_name in there:
                 with suppress(HazardStoreError), translated(settings, bound.Meta.table_name):
                     bound.delete_table()
-        return [table.name for table in list_tables(settings) if table.status not in _GONE]
+        return [table.name for table in list_tables(settings) if table.is_there]
     # The store does not answer: any of them may be there.
     return names

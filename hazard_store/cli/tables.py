@@ -53,7 +53,7 @@ def drop(yes: bool) -> None:
 
     settings = Settings.from_environment()
     if not yes:
-        present = [state for state in list_tables(settings) if state.status != "missing"]
+        present = [state for state in list_tables(settings) if state.is_there]
         if not present:
             note(f"stage {settings.stage} has no tables")
             return
