@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from botocore.auth import SigV4Auth
@@ -117,6 +117,47 @@ def contact(settings: Settings) -> Contact:
     return Contact()
 
 
+Answer = TypeVar("Answer")
+
+
+def send_patiently(send: Callable[[], Answer], contact: Contact, *, policy: RetryPolicy | None = None) -> Answer:
+    """Send a request, and send it again while its fault can pass and there is patience.
+
+    Parameters
+    ----------
+    send : callable
+        Sends it once; raises botocore's errors, as this function does.
+    contact : Contact
+        What is known of the endpoint; it learns from what happens here.
+    policy : RetryPolicy, optional
+        By default `FIRST_CONTACT` until the endpoint is known, and from then on the policy of all requests.
+    """
+    was_known = contact.is_known
+    patience = Patience(policy or _policy_for(was_known))
+    while True:
+        try:
+            answer = send()
+        except REQUEST_ERRORS as exc:
+            fault = classify(exc)
+            if isinstance(exc, ClientError):
+                # A refusal, a throttle or an error of its own: the service is there.
+                contact.answered()
+            if policy is None and contact.is_known != was_known:
+                was_known = contact.is_known
+                patience = Patience(_policy_for(was_known))
+            if fault.is_retryable and patience.wait(progress=False):
+                continue
+            if fault is Fault.CONNECTION and policy is None:
+                contact.lost()
+            raise
+        contact.answered()
+        return answer
+
+
+def _policy_for(is_known: bool) -> RetryPolicy:
+    return RetryPolicy() if is_known else FIRST_CONTACT
+
+
 class PatientClient:
     """botocore's client for the models: it sends again what can pass, under the policy of all other requests.
 
@@ -145,20 +186,9 @@ class PatientClient:
 
     def _make_api_call(self, operation: str, arguments: dict[str, Any]) -> Any:
         # The one method by which pynamodb's models send.
-        policy = self._policy or (RetryPolicy() if self._contact.is_known else FIRST_CONTACT)
-        patience = Patience(policy)
-        while True:
-            try:
-                answer = self._client._make_api_call(operation, arguments)
-            except REQUEST_ERRORS as exc:
-                fault = classify(exc)
-                if fault.is_retryable and patience.wait(progress=False):
-                    continue
-                if fault is Fault.CONNECTION and self._policy is None:
-                    self._contact.lost()
-                raise
-            self._contact.answered()
-            return answer
+        return send_patiently(
+            lambda: self._client._make_api_call(operation, arguments), self._contact, policy=self._policy
+        )
 
 
 class ReadyBodyClient:

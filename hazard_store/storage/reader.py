@@ -11,8 +11,8 @@ from typing import Any
 
 from hazard_store.errors import StorageError, UnacknowledgedError
 from hazard_store.settings import Settings
-from hazard_store.storage.connection import connect
-from hazard_store.storage.faults import REQUEST_ERRORS, Patience, RetryPolicy, classify, to_storage_error
+from hazard_store.storage.connection import connect, contact, send_patiently
+from hazard_store.storage.faults import REQUEST_ERRORS, Patience, RetryPolicy, to_storage_error
 
 # BatchGetItem takes 100 keys, BatchWriteItem 25 deletes.
 MAX_GET_KEYS = 100
@@ -43,7 +43,7 @@ class Reader:
     client : object, optional
         What has botocore's ``query``, ``batch_get_item`` and ``batch_write_item``; by default this process's client.
     policy : RetryPolicy, optional
-        How long to go on when nothing is answered or acknowledged.
+        How long to go on when nothing is answered or acknowledged; by default as `send_patiently`.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Reader:
         self.read_units = 0.0
         self._settings = settings
         self._own_client = client
-        self._policy = policy or RetryPolicy()
+        self._policy = policy
         self._lock = threading.Lock()
 
     def query(
@@ -134,7 +134,7 @@ class Reader:
         """
         items: list[Item] = []
         pending: list[dict[str, Any]] = [_key_to_wire(key_names, key) for key in keys]
-        patience = Patience(self._policy)
+        patience = Patience(self._policy or RetryPolicy())
         while pending:
             request = {
                 "RequestItems": {table: {"Keys": pending, "ConsistentRead": True}},
@@ -157,7 +157,7 @@ class Reader:
             With the keys that are left at the deadline.
         """
         pending = [{"DeleteRequest": {"Key": _key_to_wire(key_names, key)}} for key in keys]
-        patience = Patience(self._policy)
+        patience = Patience(self._policy or RetryPolicy())
         while pending:
             answer = self._call("batch_write_item", table, {"RequestItems": {table: pending}})
             # DynamoDB always says what it did not write, if only that it is nothing.
@@ -175,19 +175,19 @@ class Reader:
         return self._own_client if self._own_client is not None else connect(self._settings).client
 
     def _call(self, operation: str, table: str, request: dict[str, Any]) -> dict[str, Any]:
-        patience = Patience(self._policy)
-        while True:
+        def send() -> dict[str, Any]:
             with self._lock:
                 self.requests += 1
-            try:
-                answer: dict[str, Any] = getattr(self._client, operation)(**request)
-            except REQUEST_ERRORS as exc:
-                if not classify(exc).is_retryable or not patience.wait(progress=False):
-                    raise to_storage_error(exc, self._settings, table) from exc
-            else:
-                if operation != "batch_write_item":
-                    self._count(answer)
-                return answer
+            answer: dict[str, Any] = getattr(self._client, operation)(**request)
+            return answer
+
+        try:
+            answer = send_patiently(send, contact(self._settings), policy=self._policy)
+        except REQUEST_ERRORS as exc:
+            raise to_storage_error(exc, self._settings, table) from exc
+        if operation != "batch_write_item":
+            self._count(answer)
+        return answer
 
     def _count(self, answer: dict[str, Any]) -> None:
         consumed = answer.get("ConsumedCapacity", [])

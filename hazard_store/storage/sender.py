@@ -25,7 +25,7 @@ from hazard_store.errors import HazardStoreError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
 from hazard_store.storage.batches import Batch, bytes_of, item_units, units_of, unprocessed
-from hazard_store.storage.connection import ReadyBodyClient
+from hazard_store.storage.connection import ReadyBodyClient, contact
 from hazard_store.storage.control import WriteControl
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, RetryPolicy, classify, to_storage_error
 from hazard_store.storage.metrics import Metrics
@@ -113,6 +113,7 @@ class Sender:
         self._settings = settings
         self._client = client if client is not None else ReadyBodyClient(settings)
         self._policy = policy or RetryPolicy()
+        self._contact = contact(settings)
         self._control = control or WriteControl()
         self._most_connections = connections
         self._most_bytes = bytes_under_way
@@ -311,6 +312,7 @@ class Sender:
             batch.is_retry, batch.deadline = True, began + self._policy.deadline_secs
         cpu_began = time.thread_time()
         consumed: float | None = None
+        is_silent = False
         try:
             answer = self._client.batch_write(items_to_body(self._table, batch.items.values()))
             left = unprocessed(answer, self._table, batch.items)
@@ -319,6 +321,7 @@ class Sender:
             fault_text = f"{len(left)} unprocessed items"
         except REQUEST_ERRORS as exc:
             fault = classify(exc)
+            is_silent = fault is Fault.CONNECTION
             if not fault.is_retryable:
                 raise to_storage_error(exc, self._settings, self._table) from exc
             left = batch.items
@@ -333,7 +336,15 @@ class Sender:
         control.rate.settle(charged, units, consumed, units - units_of(left), bool(spent.throttles))
         if consumed is not None:
             control.concurrency.observe(ended - began, time.thread_time() - cpu_began)
-        self._settle(batch, left, spent, fault_text)
+        if not is_silent:
+            self._contact.answered()
+        try:
+            self._settle(batch, left, spent, fault_text)
+        except UnacknowledgedError:
+            if is_silent:
+                # The ledger, which is told of it next, does not wait as long once more.
+                self._contact.lost()
+            raise
 
     def _settle(self, batch: Batch, left: dict[tuple[str, str], EncodedItem], spent: Metrics, fault_text: str) -> None:
         """Count what a request did, and queue what it left behind."""

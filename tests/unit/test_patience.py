@@ -8,10 +8,12 @@ from typing import Any
 import botocore.exceptions as bc
 import pytest
 
+from hazard_store.errors import StorageError, StoreUnreachableError
 from hazard_store.settings import Settings
 from hazard_store.storage import connection
 from hazard_store.storage.connection import PatientClient, contact
 from hazard_store.storage.faults import RetryPolicy
+from hazard_store.storage.reader import Reader
 
 UNREACHABLE = bc.EndpointConnectionError(endpoint_url="http://nowhere")
 
@@ -96,3 +98,33 @@ def test_another_process_word_is_enough_for_patience(settings: Settings, monkeyp
     with pytest.raises(bc.EndpointConnectionError):
         client_of(database, settings, monkeypatch)._make_api_call("GetItem", {})
     assert database.requests == 9
+
+
+@pytest.mark.parametrize("code", ["InternalServerError", "ThrottlingException", "ConditionalCheckFailedException"])
+def test_an_answer_of_the_service_makes_it_known(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    # The last attempt that a stranger has is the one that it answers.
+    database = Database(UNREACHABLE, error(code))
+    with pytest.raises(bc.ClientError):
+        client_of(database, settings, monkeypatch)._make_api_call("GetItem", {})
+    assert contact(settings).is_known
+    assert database.requests == (2 if code.startswith("Conditional") else 1 + 9)
+
+
+def test_the_reader_is_as_patient_as_the_models(settings: Settings) -> None:
+    def requests_of(*answers: Any) -> int:
+        database = Database(*answers)
+        reader = Reader(
+            settings, client=SimpleNamespace(batch_get_item=lambda **_: database._make_api_call("BatchGetItem", {}))
+        )
+        with pytest.raises(StorageError) as raised:
+            reader.get("T", ("h", "r"), [("H", "1")])
+        assert isinstance(raised.value, StoreUnreachableError) is (answers[-1] is UNREACHABLE)
+        assert reader.requests == database.requests
+        return database.requests
+
+    assert requests_of(UNREACHABLE) == 2
+    assert requests_of(error("InternalServerError")) == 9
+    assert requests_of(UNREACHABLE) == 9
+    assert requests_of(UNREACHABLE) == 2

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hazard_store.errors import CredentialsError, StorageError, TableMissingError, UnacknowledgedError
 from hazard_store.layouts.items import EncodedItem
 from hazard_store.settings import Settings
+from hazard_store.storage.connection import contact
 from hazard_store.storage.control import WriteControl
 from hazard_store.storage.faults import RetryPolicy
 from hazard_store.storage.rate import RateController, WcuBudget
@@ -203,6 +204,22 @@ def test_the_deadline_ends_it_with_what_is_left() -> None:
         send(client, 10)
     assert set(caught.value.keys) == {("H", "r0"), ("H", "r1"), ("H", "r2")}
     assert len(client.stored) == 7
+
+
+def test_who_is_told_next_does_not_wait_as_long_for_a_silent_store_once_more() -> None:
+    settings = Settings(stage="SILENT")
+    for error, is_known in (
+        (bc.EndpointConnectionError(endpoint_url="http://nowhere"), False),
+        (client_error("ThrottlingException"), True),
+    ):
+        contact(settings).answered()
+        with (
+            pytest.raises(UnacknowledgedError),
+            Sender(TABLE, settings, client=ScriptedClient(forever=fail(error)), policy=FAST, control=unpaced()) as one,
+        ):
+            one.put(items(1)[0])
+        contact(settings).expect()
+        assert contact(settings).is_known is is_known
 
 
 def test_what_a_foreign_error_says_is_told_in_one_line_without_secrets() -> None:
