@@ -35,6 +35,10 @@ _EXAMINED = "#examined"
 # In place of a reader's name: the file has no id, and was not read.
 NAMING = "naming"
 
+# In place of a reader's name: the bytes of the file could not be had. What forbids it may be mended by the next run,
+# which tries again.
+ACCESS = "access"
+
 # To load the library on a busy machine, and to read a file from a slow share.
 START_SECS = 120.0
 SLOWEST_BYTES_PER_SEC = 5e6

@@ -10,7 +10,7 @@ from hazard_store.batch.discovery import DEFAULT_PATTERNS
 from hazard_store.batch.examination import NAMING, Examination, Examinations, examine
 from hazard_store.batch.naming import DEFAULT_TEMPLATE, check_template, name_files, read_manifest
 from hazard_store.batch.sorting import Finding, Sorter, Wanted
-from hazard_store.errors import SourceError, UsageError
+from hazard_store.errors import NotADatastoreError, SourceChangedError, SourceError, UsageError
 from hazard_store.ledger import Ledger
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
@@ -113,9 +113,11 @@ class Look:
         try:
             found = examine(file, options)
         except SourceError as exc:
-            # Nothing is known of the file: what forbids to read it may be mended by the next run.
-            unread = Examination.of(file, "refused", options.name, reason=exc.reason)
-            return Finding(file, haz_sol_id, "failed", exc.reason, is_news=True), unread
+            unread = self._sorter.unread(file, exc.reason)
+            is_news = not self._sorter.has_said(unread)
+            if is_news:
+                self._memory.save(unread)
+            return Finding(file, haz_sol_id, "failed", exc.reason, is_news=is_news), unread
         found = replace(found, attempts=self._sorter.attempts(found))
         if _has_changed(file):
             return Finding(file, haz_sol_id, "being written"), found
@@ -139,8 +141,11 @@ class Look:
 def _has_changed(file: SourceFile) -> bool:
     try:
         return source_of(file.path).stamp() != file.stamp
-    except SourceError:
+    except (NotADatastoreError, SourceChangedError):
         return True
+    except SourceError:
+        # Whoever reads it says what forbids that.
+        return False
 
 
 def _is_gone(path: str) -> bool:

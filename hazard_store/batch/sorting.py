@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hazard_store.batch.examination import NAMING, Examination, ReaderOptions
+from hazard_store.batch.examination import ACCESS, NAMING, Examination, ReaderOptions
 from hazard_store.errors import UsageError
 from hazard_store.layouts import Layout
 from hazard_store.ledger import CalculationRecord
@@ -81,9 +81,8 @@ class Sorter:
     def at_sight(self, file: SourceFile, named: HazSolId | UsageError) -> Finding | None:
         """Decide without reading the file; None if it has to be read."""
         if isinstance(named, UsageError):
-            said = self._examined.get(file.path)
-            is_old = said is not None and (said.stamp, said.reader, said.reason) == (file.stamp, NAMING, str(named))
-            return Finding(file, None, "refused", str(named), is_news=not is_old)
+            unnamed = Examination.of(file, "refused", NAMING, reason=str(named))
+            return Finding(file, None, "refused", str(named), is_news=not self.has_said(unnamed))
         record = self._records.get(named)
         as_it_was = record is not None and (record.source, record.source_stamp) == (file.path, file.stamp)
         if as_it_was and self._is_stored(record):
@@ -106,6 +105,21 @@ class Sorter:
             why = f"{found.attempts} runs failed to store it, the last one: {found.reason}"
             return Finding(file, haz_sol_id, "given up", why)
         return Finding(file, haz_sol_id, "to store", is_news=True)
+
+    def unread(self, file: SourceFile, reason: str) -> Examination:
+        """Say that the bytes of a file could not be had; how often its store failed before is not forgotten."""
+        known = self._examined.get(file.path)
+        before = {} if known is None else {"fingerprint": known.fingerprint, "attempts": known.attempts}
+        return Examination.of(file, "refused", ACCESS, reason=reason, **before)
+
+    def has_said(self, found: Examination) -> bool:
+        """Whether an earlier run found the same of the same file."""
+        known = self._examined.get(found.path)
+        return known is not None and (known.stamp, known.reader, known.reason) == (
+            found.stamp,
+            found.reader,
+            found.reason,
+        )
 
     def attempts(self, found: Examination) -> int:
         """Stores of this very content that failed before."""

@@ -271,6 +271,31 @@ def test_a_batch_is_found_and_examined_on_s3(bucket: Any, tables: Settings, data
     assert not again.unread
 
 
+def test_what_s3_refuses_is_reported_once_and_read_when_it_may_be(
+    bucket: Any, tables: Settings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.upload_file(str(data_dir / "custom_ids.hdf5"), "night/calc_1.hdf5")
+    wanted = Wanted(LAYOUTS["packed+solution"], ReaderOptions())
+    batch = Batch(folder_of(f"s3://{BUCKET}/night"), wanted, settle_secs=0.0)
+
+    def look() -> tuple[str, bool, str]:
+        one = Look(batch, tables)
+        one.settle(time.time())
+        ((file, name),) = one.unread
+        finding, _ = one.read(file, name)
+        return finding.fate, finding.is_news, finding.reason or ""
+
+    def refuse(self: s3.S3Object) -> None:
+        raise PermissionError("Access Denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(s3.S3Object, "_ask", refuse)
+        (fate, is_news, reason), again = look(), look()
+    assert (fate, is_news, again[:2]) == ("failed", True, ("failed", False))
+    assert "these credentials need s3:GetObject" in reason
+    assert look()[:2] == ("to store", True)
+
+
 def test_sources_stay_within_the_allowed_prefix(bucket: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("in/calc_1.hdf5", "inner/calc_1.hdf5"):
         bucket.upload_file(str(data_dir / "custom_ids.hdf5"), key)

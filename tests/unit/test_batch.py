@@ -210,6 +210,18 @@ def test_a_name_without_an_id_is_said_once() -> None:
     assert sight(None, said) is None
 
 
+def test_what_cannot_be_had_is_said_once_and_tried_again() -> None:
+    before = Sorter(WANTED, [], {FILE.path: replace(READY, attempts=2)})
+    unread = before.unread(FILE, "S3 refuses it")
+    assert not before.has_said(unread)
+    after = Sorter(WANTED, [], {FILE.path: unread})
+    assert after.at_sight(FILE, ID) is None
+    assert after.has_said(after.unread(FILE, "S3 refuses it"))
+    assert not after.has_said(after.unread(FILE, "S3 does not answer"))
+    assert not after.has_said(after.unread(replace(FILE, stamp=SourceStamp(11, 20)), "S3 refuses it"))
+    assert after.attempts(READY) == 2
+
+
 def test_what_fails_again_and_again_is_given_up() -> None:
     assert sight(None, replace(READY, attempts=2)) is None
     finding = sight(None, replace(READY, attempts=3, reason="2 of 8 chunks failed"))
