@@ -16,7 +16,7 @@ import click
 from hazard_store.cli.output import error
 from hazard_store.errors import HazardStoreError
 
-EXIT_FAILED = 1  # some chunks failed, or stored values differ
+EXIT_FAILED = 1  # some chunks or calculations failed after others were written, or stored values differ
 EXIT_USAGE = 2  # bad input or usage; nothing was written
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended

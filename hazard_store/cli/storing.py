@@ -102,12 +102,12 @@ def store(
         for source, name in zip(sources, ids_of(sources, haz_sol_id), strict=True)
     ]
     check_requests(requests, settings)
-    reports = [store_one(request, settings, cluster, workers) for request in requests]
-    if as_json:
+    reports, code = store_all(requests, settings, cluster, workers)
+    if as_json and reports:
         documents = [report_to_json(report) for report in reports]
-        put_json(documents[0] if len(documents) == 1 else documents)
-    if any(report.failed for report in reports):
-        context.exit(EXIT_FAILED)
+        put_json(documents[0] if len(requests) == 1 else documents)
+    if code:
+        context.exit(code)
 
 
 def ids_of(sources: tuple[str, ...], haz_sol_id: str) -> list[str]:
@@ -147,6 +147,30 @@ def check_requests(requests: Sequence[StoreRequest], settings: Settings) -> None
             request.source, parent=request.parent, sites=request.sites, trust_imt_order=request.trust_imt_order
         ).close()
     Ledger(settings).calculations(requests[0].haz_sol_id)
+
+
+def store_all(
+    requests: Sequence[StoreRequest], settings: Settings, cluster: str, workers: int | None
+) -> tuple[list[StoreReport], int]:
+    """Store one after the other until one does not end in order; give the reports of those before, and the exit code.
+
+    Raises
+    ------
+    HazardStoreError
+        If nothing was written at all.
+    """
+    reports: list[StoreReport] = []
+    try:
+        for request in requests:
+            reports.append(store_one(request, settings, cluster, workers))
+    except click.exceptions.Exit as ended:
+        return reports, ended.exit_code
+    except HazardStoreError as exc:
+        if not reports:
+            raise
+        error(f"stopped after {len(reports)} of {count(len(requests), 'calculation')}: {exc}")
+        return reports, EXIT_FAILED
+    return reports, EXIT_FAILED if any(report.failed for report in reports) else 0
 
 
 def store_one(request: StoreRequest, settings: Settings, cluster: str, workers: int | None) -> StoreReport:

@@ -243,6 +243,28 @@ def test_what_goes_wrong_after_writing_began_is_no_bad_input(
     assert ("run the same command again" in outcome.err) == begun
 
 
+@pytest.mark.parametrize(("ending", "code"), [("refused", 1), ("broken off", 1), ("interrupted", 130)])
+def test_what_was_stored_before_one_that_was_not_is_told(
+    ending: str, code: int, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(request: Any, settings: Any, cluster: Any, workers: Any, progress: Any) -> StoreReport:
+        if request.source == "a.hdf5":
+            return report_of(ended(STATS), complete=True)
+        assert request.source == "b.hdf5"
+        if ending != "refused":
+            progress.begin(plan_of(STATS))
+        raise KeyboardInterrupt if ending == "interrupted" else HazardStoreError("b.hdf5: its curves are not finite")
+
+    monkeypatch.setattr(storing, "run_store", run)
+    monkeypatch.setattr(storing, "check_requests", lambda *_: None)
+    files = ("a.hdf5", "b.hdf5", "c.hdf5")
+    outcome = run_cli("store", *files, "--id", "A-{stem}", "--cluster", "none", "--json")
+    assert outcome.code == code
+    assert [document["complete"] for document in outcome.json] == [True]
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: stopped after 1 of 3 calculations: b.hdf5") is (ending == "refused"), last
+
+
 def test_ctrl_c_in_a_run_says_that_it_can_go_on(
     run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, data_dir: Path
 ) -> None:
