@@ -167,7 +167,7 @@ def _stored(look: Look, deployment: str, parameters: dict[str, Any]) -> Iterator
         if finding.fate == "to store":
             finding = _store(file, haz_sol_id, deployment, parameters)
             if finding.fate == "failed":
-                look.remember_failure(examination, finding.reason or "")
+                finding = look.remember_failure(finding, examination)
         logger.info("%s: %s%s", file.name, finding.fate, f", {finding.reason}" if finding.reason else "")
         yield finding
 

@@ -118,16 +118,18 @@ class Look:
             if is_news:
                 self._memory.save(unread)
             return Finding(file, haz_sol_id, "failed", exc.reason, is_news=is_news), unread
-        found = replace(found, attempts=self._sorter.attempts(found))
+        found = self._sorter.with_failures(found)
         if _has_changed(file):
             return Finding(file, haz_sol_id, "being written"), found
         finding = self._sorter.as_examined(file, haz_sol_id, found)
         self._memory.save(found)
         return finding, found
 
-    def remember_failure(self, found: Examination, reason: str) -> None:
-        """Count a store that failed, so that it is given up some day."""
-        self._memory.save(replace(found, attempts=found.attempts + 1, reason=reason))
+    def remember_failure(self, failed: Finding, found: Examination) -> Finding:
+        """Count a store that failed; the last attempt gives the file up, which is said with it."""
+        found = replace(found, attempts=found.attempts + 1, reason=failed.reason)
+        self._memory.save(found)
+        return self._sorter.after_failure(failed, found)
 
     def remember_names(self) -> None:
         """Note which files have no id, so that it is said once, and forget what is gone."""

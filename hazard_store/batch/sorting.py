@@ -101,10 +101,20 @@ class Sorter:
         record = self._records.get(haz_sol_id)
         if record is not None and record.fingerprint == found.fingerprint and self._is_stored(record):
             return Finding(file, haz_sol_id, "stored before")
-        if found.attempts >= self._wanted.attempts:
-            why = f"{found.attempts} runs failed to store it, the last one: {found.reason}"
-            return Finding(file, haz_sol_id, "given up", why)
-        return Finding(file, haz_sol_id, "to store", is_news=True)
+        # The run that failed last has told that it is given up.
+        finding = Finding(file, haz_sol_id, "to store", is_news=found.attempts < self._wanted.attempts)
+        return self.after_failure(finding, found)
+
+    def after_failure(self, finding: Finding, found: Examination) -> Finding:
+        """Give a file up that failed in as many runs as are wanted; before that the finding stays as it is."""
+        if found.attempts < self._wanted.attempts:
+            return finding
+        why = (
+            f"{found.attempts} runs failed to store it, the last one"
+            if found.attempts > 1
+            else "a run failed to store it"
+        )
+        return replace(finding, fate="given up", reason=f"{why}: {found.reason or 'the reason is not known'}")
 
     def unread(self, file: SourceFile, reason: str) -> Examination:
         """Say that the bytes of a file could not be had; how often its store failed before is not forgotten."""
@@ -121,10 +131,12 @@ class Sorter:
             found.reason,
         )
 
-    def attempts(self, found: Examination) -> int:
-        """Stores of this very content that failed before."""
+    def with_failures(self, found: Examination) -> Examination:
+        """Add the stores of this very content that failed before, and why the last one did."""
         known = self._examined.get(found.path)
-        return known.attempts if known is not None and known.fingerprint == found.fingerprint else 0
+        if known is None or known.fingerprint is None or known.fingerprint != found.fingerprint:
+            return found
+        return replace(found, attempts=known.attempts, reason=None if known.reader == ACCESS else known.reason)
 
     def _is_stored(self, record: CalculationRecord | None) -> bool:
         if record is None or record.status != "complete" or record.sites != self._wanted.options.sites:

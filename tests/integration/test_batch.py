@@ -30,7 +30,7 @@ from hazard_store import storing
 from hazard_store.batch.examination import ReaderOptions
 from hazard_store.batch.looking import Batch, Look
 from hazard_store.batch.naming import DEFAULT_TEMPLATE
-from hazard_store.batch.sorting import Wanted
+from hazard_store.batch.sorting import Finding, Wanted
 from hazard_store.jobs import StoreRequest
 from hazard_store.layouts import LAYOUTS
 from hazard_store.ledger import Ledger
@@ -215,6 +215,26 @@ def test_what_is_still_being_written_is_left_out(tables: Settings, data_dir: Pat
     os.utime(unread[0].path, ns=(1, 1))
     finding, _ = look.read(*unread)
     assert finding.fate == "being written"
+
+
+def test_what_fails_in_three_runs_is_given_up_and_that_is_said_once(
+    tables: Settings, data_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copy(data_dir / SMALL, tmp_path / "calc_1.hdf5")
+    fates = []
+    for run in range(3):
+        look = look_at(tmp_path, tables)
+        ((file, haz_sol_id),) = look.unread
+        _, examination = look.read(file, haz_sol_id)
+        failed = Finding(file, haz_sol_id, "failed", f"reason {run}", is_news=True)
+        finding = look.remember_failure(failed, examination)
+        fates.append((finding.fate, finding.is_news))
+    assert fates == [("failed", True), ("failed", True), ("given up", True)]
+    look = look_at(tmp_path, tables)
+    assert not look.unread
+    (finding,) = look.findings
+    assert (finding.fate, finding.is_news) == ("given up", False)
+    assert finding.reason == "3 runs failed to store it, the last one: reason 2"
 
 
 def test_of_a_thousand_calculations_only_the_new_ones_are_opened(

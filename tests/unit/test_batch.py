@@ -219,7 +219,7 @@ def test_what_cannot_be_had_is_said_once_and_tried_again() -> None:
     assert after.has_said(after.unread(FILE, "S3 refuses it"))
     assert not after.has_said(after.unread(FILE, "S3 does not answer"))
     assert not after.has_said(after.unread(replace(FILE, stamp=SourceStamp(11, 20)), "S3 refuses it"))
-    assert after.attempts(READY) == 2
+    assert after.with_failures(READY) == replace(READY, attempts=2)
 
 
 def test_what_fails_again_and_again_is_given_up() -> None:
@@ -229,6 +229,17 @@ def test_what_fails_again_and_again_is_given_up() -> None:
     assert (finding.fate, finding.reason) == (
         "given up",
         "3 runs failed to store it, the last one: 2 of 8 chunks failed",
+    )
+    assert not finding.is_news
+
+
+def test_the_last_attempt_tells_that_the_file_is_given_up() -> None:
+    sorter = Sorter(WANTED, [], {FILE.path: replace(READY, attempts=2, reason="before")})
+    assert sorter.with_failures(replace(READY, mtime_ns=21)) == replace(READY, mtime_ns=21, attempts=2, reason="before")
+    failed = Finding(FILE, ID, "failed", "now", is_news=True, run_id="r")
+    assert sorter.after_failure(failed, replace(READY, attempts=2, reason="now")) == failed
+    assert sorter.after_failure(failed, replace(READY, attempts=3, reason="now")) == replace(
+        failed, fate="given up", reason="3 runs failed to store it, the last one: now"
     )
 
 
