@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import h5py
 import pytest
 
 from hazard_store import lease
@@ -61,6 +63,16 @@ def store_here(source: Path, haz_sol_id: str, layout: str, settings: Settings) -
     assert store_in_process(request, settings).complete
 
 
+def with_halved_curves(source: Path, copy: Path) -> Path:
+    """A copy in which each curve is another one, and still a curve: half of a poe is exact, and keeps their order."""
+    shutil.copy(source, copy)
+    with h5py.File(copy, "r+") as file:
+        for name in ("hcurves-stats", "hcurves-rlzs"):
+            assert (file[name][()].max(axis=-1) > 0).all()
+            file[name][...] = file[name][()] / 2
+    return copy
+
+
 @in_two_layouts
 def test_of_two_stores_of_one_calculation_the_second_is_refused(
     layout: str, own_proxy: FaultProxy, tables: Settings, source: Path
@@ -91,10 +103,10 @@ def test_of_stores_that_start_at_the_same_moment_one_at_least_ends_and_the_resul
 
 @pytest.mark.parametrize("layout", ["packed+location", "list+location"])
 def test_two_calculations_in_one_location_table_at_once_do_not_meet(
-    layout: str, own_proxy: FaultProxy, tables: Settings, source: Path, data_dir: Path
+    layout: str, own_proxy: FaultProxy, tables: Settings, source: Path, tmp_path: Path
 ) -> None:
     # The same sites with other curves: nothing but the id keeps their keys apart.
-    other = data_dir / "child.hdf5"
+    other = with_halved_curves(source, tmp_path / "halved.hdf5")
     with held_at_its_first_batch(own_proxy, *store_command(source, "ONE", layout)) as (first, gate):
         second = run(*store_command(other, "ONE-2", layout))
         assert second.code == 0, second.err
@@ -104,6 +116,8 @@ def test_two_calculations_in_one_location_table_at_once_do_not_meet(
     for haz_sol_id, file in (("ONE", source), ("ONE-2", other), ("ONE-3", source)):
         report = verify(str(file), haz_sol_id)
         assert (report.ok, report.complete, report.checked_items) == (True, True, 85), report.summary
+    # A value of one under the id of the other would have been seen.
+    assert verify(str(source), "ONE-2").different > 2_000
     before = [verify(str(file), name) for name, file in (("ONE-2", other), ("ONE-3", source))]
     delete("ONE")
     assert [verify(str(file), name) for name, file in (("ONE-2", other), ("ONE-3", source))] == before
