@@ -28,9 +28,10 @@ class WorkerSize:
         return round(1024 * self.vcpu)
 
 
-# A worker takes some 330 MB at its peak (docs/performance.md). 1 GiB is the smallest memory of a task of 0.25 or 0.5
-# vCPU that holds it with room to spare, and 2 GiB the least that Fargate gives to one of 1 vCPU. More is of no use to
-# one process: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
+# A worker takes 204 to 254 MB at its peak where it is forked, as on one machine, and took 344 MB at most before workers
+# were, as those on Fargate are not (docs/performance.md). 1 GiB is the smallest memory of a task of 0.25 or 0.5 vCPU
+# that holds it with room to spare, and 2 GiB the least that Fargate gives to one of 1 vCPU. More is of no use to one
+# process: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
 SIZES = (WorkerSize(0.25, 1024), WorkerSize(0.5, 1024), WorkerSize(1.0, 2048))
 SCHEDULER = SIZES[0]
 
