@@ -1,7 +1,7 @@
 """Workers on AWS Fargate: the sizes that they may have, and which of them, how many, a store should be given.
 
-Arithmetic only. A worker is one process with one chunk at a time, so a size is how fast that process computes; how
-chunks share workers, tables and the write budget is `pacing`'s.
+Arithmetic only. A worker is one process, however many chunks it stores at the same time, so a size is how fast that
+process computes; how chunks share workers, tables and the write budget is `pacing`'s.
 """
 
 from __future__ import annotations
