@@ -17,7 +17,7 @@ VARIABLE = "HAZARD_STORE_USD_PER_MILLION_WCU"
 
 @dataclass(frozen=True)
 class FargatePrices:
-    """Fargate's list prices in us-east-1, Linux on x86, as known at the beginning of 2025.
+    """Fargate's list prices in us-east-1, Linux on x86; docs/aws.md says of when, and has all other prices.
 
     Parameters
     ----------
