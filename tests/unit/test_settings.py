@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from hazard_store.errors import UsageError
@@ -70,3 +73,13 @@ def test_metrics_add_up() -> None:
     assert 0.001 <= a.latency_secs(0.5) < 0.0012
     assert 0.1 <= a.latency_secs(0.95) < 0.12
     assert Metrics().latency_secs(0.5) == 0.0
+
+
+def test_every_variable_is_told_to_its_user() -> None:
+    root = Path(__file__).parents[2]
+    files = [path for room in ("hazard_store", "flows", "tasks", "deployments") for path in (root / room).rglob("*.py")]
+    # What ends in an underscore is the beginning of several names.
+    used = set(re.findall(r"(?<!NZSHM22_)HAZARD_STORE_[A-Z0-9_]*[A-Z0-9]\b", "\n".join(p.read_text() for p in files)))
+    told = "\n".join(path.read_text() for path in (root / "README.md", *(root / "docs").glob("*.md")))
+    assert "HAZARD_STORE_DEBUG" in used
+    assert {name for name in used if name not in told} == set()
