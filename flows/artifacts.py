@@ -14,12 +14,11 @@ from statistics import median
 from typing import Any
 
 from flows.texts import text_to_markdown
-from hazard_store.cli.output import count
-from hazard_store.cli.storing import rerun_command
 from hazard_store.jobs import ChunkOutcome, StoreReport
 from hazard_store.names import PARTS, Part
 from hazard_store.storage.metrics import Metrics
 from hazard_store.texts import one_line, without_secrets
+from hazard_store.wording import count, rerun_command
 
 ALL_PARTS = "all"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flows.artifacts import Row, as_code, as_text, cost_usd, table_rows
-from hazard_store.cli.output import count
 from hazard_store.jobs import StoreReport
 from hazard_store.names import PARTS, Part
+from hazard_store.wording import count
 
 TABLE_KEY = "layouts"
 REPORT_KEY = "layouts-report"

@@ -24,7 +24,6 @@ from flows.endings import failed, refused
 from flows.layout_report import REPORT_KEY, TABLE_KEY, Trial, report_to_markdown, trial_to_row, verdict
 from flows.store_hazard import run_chunks
 from hazard_store import storing
-from hazard_store.cli.output import count
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.estimation import Estimate, estimate, target_of
 from hazard_store.jobs import StoreReport, StoreRequest
@@ -36,6 +35,7 @@ from hazard_store.prices import usd_per_million_wcu
 from hazard_store.settings import Settings
 from hazard_store.storage.tables import create_tables, list_tables
 from hazard_store.trial_tables import drop_trial_tables, trial_settings
+from hazard_store.wording import count
 
 # So many chunks a worker and part, most of which it stores at once; a store of a whole calculation has more.
 CHUNKS_A_WORKER = 3

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hazard_store.cli.output import count, duration
 from hazard_store.jobs import StorePlan
 from hazard_store.ledger import META_CHUNK, ChunkRecord
 from hazard_store.names import ChunkId
+from hazard_store.wording import count, duration
 
 # Chunks tell the ledger every 5 s and so does it get read: over one interval, a rate would beat between none and twice
 # its height. Two show the present; the time that is left takes a longer view.

@@ -31,11 +31,11 @@ from flows.artifacts import as_code, slug
 from flows.leftovers import end_dead_run
 from flows.links import prefilled_run_url
 from flows.meter import Meter, Reading
-from hazard_store.cli.output import count
 from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport
 from hazard_store.ledger import Ledger
 from hazard_store.names import Part
 from hazard_store.prices import usd_per_million_wcu
+from hazard_store.wording import count
 
 # The UI's reader wants news every ten seconds; a query of the ledger and one request to the server cost some 30 ms.
 UPDATE_EVERY_SECS = 5.0

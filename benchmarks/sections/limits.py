@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.limited_dynamodb import LimitedDynamoDb
 from benchmarks.options import Options, table
 from benchmarks.stores import limited_store
-from hazard_store.cli.output import count
 from hazard_store.jobs import ChunkOutcome, Silent, StorePlan, StoreRequest
 from hazard_store.planning import CHUNKS_AT_ONCE, ITEMS_PER_CHUNK
+from hazard_store.wording import count
 
 NAME = "limits"
 TITLE = "Against the limits of a table"

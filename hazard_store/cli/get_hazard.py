@@ -11,9 +11,10 @@ import click
 
 from hazard_store.cli.entry import CONTEXT_SETTINGS, run
 from hazard_store.cli.options import example
-from hazard_store.cli.output import count, put, warn
+from hazard_store.cli.output import put, warn
 from hazard_store.cli.reading import stored_meta, texts
 from hazard_store.errors import NotStoredError, UsageError
+from hazard_store.wording import count
 
 
 @click.command(

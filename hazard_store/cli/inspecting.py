@@ -8,7 +8,8 @@ import click
 
 from hazard_store.cli.entry import CONTEXT_SETTINGS, EXIT_USAGE
 from hazard_store.cli.options import example, json_option, source_options
-from hazard_store.cli.output import count, error, put, put_fields, put_json, put_table
+from hazard_store.cli.output import error, put, put_fields, put_json, put_table
+from hazard_store.wording import count
 
 # Enough to see what kind of sites and branches there are; --json has all of them.
 MAX_ROWS = 10

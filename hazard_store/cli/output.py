@@ -104,15 +104,3 @@ def put_fields(fields: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         put(f"{name.ljust(width)}  {one_line(value)}".rstrip())
-
-
-def duration(seconds: float) -> str:
-    """``93.4 -> '1:33'``; hours where there are any."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def count(number: int, noun: str) -> str:
-    """``1, 'chunk' -> '1 chunk'``; ``2,000 chunks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,8 +10,9 @@ import click
 from hazard_store.cli.entry import CONTEXT_SETTINGS, EXIT_USAGE
 from hazard_store.cli.inspecting import put_report
 from hazard_store.cli.options import duration_secs, example, json_option, positive_number, source_options
-from hazard_store.cli.output import count, duration, error, put, put_json, put_table
+from hazard_store.cli.output import error, put, put_json, put_table
 from hazard_store.errors import UsageError
+from hazard_store.wording import count, duration
 
 if TYPE_CHECKING:
     from hazard_store.estimation import Estimate

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from hazard_store.cli.output import count, duration, note, on_terminal, put
+from hazard_store.cli.output import note, on_terminal, put
+from hazard_store.wording import count, duration
 
 if TYPE_CHECKING:
     from hazard_store.jobs import ChunkOutcome, StorePlan

@@ -8,8 +8,8 @@ import click
 
 from hazard_store.cli.entry import CONTEXT_SETTINGS
 from hazard_store.cli.options import example, json_option
-from hazard_store.cli.output import count, note, put, put_fields, put_json, put_table
-from hazard_store.cli.storing import rerun_command
+from hazard_store.cli.output import note, put, put_fields, put_json, put_table
+from hazard_store.wording import count, rerun_command
 
 if TYPE_CHECKING:
     from hazard_store.ledger import CalculationRecord

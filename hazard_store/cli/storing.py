@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,12 @@ from hazard_store.cli.options import (
     positive_number,
     source_options,
 )
-from hazard_store.cli.output import count, error, note, put_json, warn
+from hazard_store.cli.output import error, note, put_json, warn
 from hazard_store.cli.progress import StoreProgress, choose_progress
 from hazard_store.cli.runner import check_cluster, run_store
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.names import PARTS, haz_sol_id_from_text
+from hazard_store.wording import count, rerun_command
 
 if TYPE_CHECKING:
     from hazard_store.jobs import StoreReport, StoreRequest
@@ -235,14 +235,6 @@ def failure_line(report: StoreReport, cluster: str) -> str:
         f"{len(report.failed)} of {count(len(report.outcomes), 'chunk')} of {report.haz_sol_id} failed: {names} "
         f"({report.failed[0].error}); mend it with `{command}`"
     )
-
-
-def rerun_command(haz_sol_id: str, layout: str, *, cluster: str = "local") -> str:
-    """Write the command that stores what is failed or missing."""
-    encoding, _, partition = layout.partition("+")
-    flags = ["--encoding", encoding, "--partition", partition] if layout != "packed+solution" else []
-    flags += ["--cluster", cluster] if cluster != "local" else []
-    return shlex.join(["hazard-store", "rerun", haz_sol_id, *flags])
 
 
 def report_to_json(report: StoreReport) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import click
 
 from hazard_store.cli.entry import CONTEXT_SETTINGS
 from hazard_store.cli.options import example, json_option
-from hazard_store.cli.output import count, note, on_terminal, put, put_json, put_table
+from hazard_store.cli.output import note, on_terminal, put, put_json, put_table
 from hazard_store.errors import UsageError
+from hazard_store.wording import count
 
 
 @click.group(

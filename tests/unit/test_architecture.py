@@ -59,3 +59,14 @@ def test_the_library_imports_nothing_above_it(path: Path) -> None:
 def test_tasks_do_not_import_flows() -> None:
     for path in (ROOT / "tasks").rglob("*.py"):
         assert "flows" not in imported_roots(path), path
+
+
+def test_nothing_but_what_starts_commands_imports_the_command_line() -> None:
+    rooms = [*MODULES, *(ROOT / "tasks").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
+    outside = [path for path in rooms if path.parent.name != "cli" and path.name != "__main__.py"]
+    assert len(outside) > 100
+    for path in outside:
+        named = {
+            node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+        }
+        assert not [module for module in named if module.startswith("hazard_store.cli")], path

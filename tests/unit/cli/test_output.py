@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from hazard_store.cli.options import duration_secs, example, lat_lon, positive_number
-from hazard_store.cli.output import count, duration, note, one_line, put_table
+from hazard_store.cli.output import note, one_line, put_table
 from hazard_store.cli.reading import texts
+from hazard_store.wording import count, duration
 
 
 class Terminal(io.StringIO):
