@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from hazard_store.errors import CredentialsError
-from hazard_store.sources.s3 import connect_with
+from hazard_store.sources.s3_client import connect_with
 
 VARIABLE = "HAZARD_STORE_S3_CREDENTIALS_BLOCK"
 """Name of an ``AwsCredentials`` block; unset leaves it to the AWS SDK's own chain."""

@@ -20,7 +20,7 @@ from hazard_store.local.dynamodb import LOCAL_CREDENTIALS
 from hazard_store.names import CURVE_PARTS
 from hazard_store.oq import open_calculation
 from hazard_store.planning import BLOCK_BYTES, plan_chunks, split_into_blocks
-from hazard_store.sources import s3, source_of
+from hazard_store.sources import s3_client, source_of
 from hazard_store.sources.copies import copied
 from hazard_store.sources.ranges import RangeCache
 from hazard_store.sources.reading import AUTO, BYTES_PER_SEC, REQUEST_SECS
@@ -55,7 +55,7 @@ def measure(options: Options) -> dict[str, Any]:
                 "chunked_megabytes": round(chunked.stat().st_size / 1e6),
             }
     finally:
-        s3.disconnect()
+        s3_client.disconnect()
         server.stop()
 
 

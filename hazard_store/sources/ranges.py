@@ -7,6 +7,7 @@ from typing import IO, Any
 from fsspec.caching import BlockCache, register_cache
 
 from hazard_store.errors import SourceChangedError
+from hazard_store.sources.s3_errors import translated
 
 # What HDF5 reads besides contiguous curves are headers and names of some hundred bytes, many of them side by side.
 BLOCK_BYTES = 1 << 20
@@ -27,8 +28,6 @@ class RangeCache(BlockCache):  # type: ignore[misc]
     name = "hazard-store-ranges"
 
     def __init__(self, blocksize: int, fetcher: Any, size: int, shown: str) -> None:
-        from hazard_store.sources.s3 import translated
-
         self.requests = 0
         self.fetched_bytes = 0
 

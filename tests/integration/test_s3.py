@@ -44,7 +44,7 @@ from hazard_store.names import CURVE_PARTS
 from hazard_store.oq import open_calculation
 from hazard_store.oq.trial import open_tried
 from hazard_store.settings import Settings
-from hazard_store.sources import folder_of, s3, source_of
+from hazard_store.sources import folder_of, s3, s3_client, source_of
 from hazard_store.sources.prefixes import PREFIXES_VARIABLE
 from hazard_store.sources.reading import VARIABLE as READ_VARIABLE
 from hazard_store.storage.models import table_name
@@ -73,13 +73,13 @@ def moto_endpoint() -> Iterator[str]:
 def bucket(moto_endpoint: str, stage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket to which the SDK's own variables lead, with nothing in it."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_endpoint)
-    s3.disconnect()
+    s3_client.disconnect()
     made = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket=BUCKET)
     yield made
     made.objects.all().delete()
     made.delete()
-    s3.connect_with({})
-    s3.disconnect()
+    s3_client.connect_with({})
+    s3_client.disconnect()
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def test_settings_that_mean_nothing_are_told(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    s3.disconnect()
+    s3_client.disconnect()
     with pytest.raises(UsageError, match=text):
         source_of(f"s3://{BUCKET}/calc_1.hdf5")
 
@@ -367,7 +367,7 @@ def test_who_may_not_read_an_object_is_told_what_is_needed(
     keys = iam.create_access_key(UserName="modeller")["AccessKey"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
-    s3.disconnect()
+    s3_client.disconnect()
     url = f"s3://{BUCKET}/calc_1.hdf5"
     with enable_iam_authentication():
         with pytest.raises(
@@ -377,7 +377,7 @@ def test_who_may_not_read_an_object_is_told_what_is_needed(
         with pytest.raises(SourceError, match=r"\(403\): these credentials need"):
             folder_of(f"s3://{BUCKET}/night").listing(DEFAULT_PATTERNS)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of somebody else")
-        s3.disconnect()
+        s3_client.disconnect()
         with pytest.raises(CredentialsError, match=r"refuses these AWS credentials \(SignatureDoesNotMatch\)"):
             source_of(url)
 
@@ -427,8 +427,8 @@ def test_what_s3_refuses_is_told_with_its_remedy(
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Refusing", (_Refusing,), {"answer": answer}))
     Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(s3, "RETRIES", 1)
-    s3.disconnect()
+    monkeypatch.setattr(s3_client, "RETRIES", 1)
+    s3_client.disconnect()
     try:
         began = time.monotonic()
         with pytest.raises(error, match=text):
@@ -437,23 +437,23 @@ def test_what_s3_refuses_is_told_with_its_remedy(
     finally:
         server.shutdown()
         server.server_close()
-        s3.disconnect()
+        s3_client.disconnect()
 
 
 def test_an_s3_that_does_not_answer_is_told_in_time(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-    s3.disconnect()
+    s3_client.disconnect()
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"S3 does not answer .*check the network, AWS_ENDPOINT_URL and the region"):
         source_of("s3://hazard-sources/calc_1.hdf5")
     assert time.monotonic() - began < 60
-    s3.disconnect()
+    s3_client.disconnect()
 
 
 def test_without_credentials_s3_is_not_asked(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    s3.disconnect()
+    s3_client.disconnect()
     with pytest.raises(CredentialsError, match=r"no AWS credentials .*set AWS_PROFILE"):
         source_of(f"s3://{BUCKET}/calc_1.hdf5")
 
@@ -474,4 +474,4 @@ def test_a_block_gives_credentials_and_endpoint(
     ).save("sources-of-a-test")
     use_credentials_block()
     open_tried(f"s3://{BUCKET}/calc_1.hdf5").close()
-    assert s3._filesystem().key == "of the block"
+    assert s3_client.filesystem().key == "of the block"
