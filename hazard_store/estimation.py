@@ -164,7 +164,6 @@ def estimate(
     max_wcu: float | None = None,
     layouts: Sequence[str] = tuple(LAYOUTS),
     usd_per_million_wcu: float = DEFAULT_USD_PER_MILLION_WCU,
-    cores: int | None = None,
     max_sites: int | None = None,
     max_sampled_items: int = MAX_SAMPLED_ITEMS,
     startup: float | None = None,
@@ -176,8 +175,8 @@ def estimate(
     ----------
     haz_sol_id : str
         The id counts in every item's size.
-    workers, cores : int, optional
-        Worker processes, and the cores that they have; by default this machine's cores, for both.
+    workers : int, optional
+        Worker processes, on the cores of this machine; by default one a core.
     max_wcu : float, optional
         Write units a second of the whole run.
     max_sites : int, optional
@@ -189,7 +188,7 @@ def estimate(
     on_fargate : FargateWish, optional
         Which cluster to recommend; None for no recommendation.
     """
-    cores = cores or os.cpu_count() or 1
+    cores = os.cpu_count() or 1
     workers = workers or cores
     n_sites = min(len(calculation.sites), max_sites or len(calculation.sites))
     curves_per_site: dict[CurvePart, int] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -32,7 +31,7 @@ def trial_settings(settings: Settings, run_id: str) -> Settings:
     return replace(settings, stage=f"{settings.stage}-BENCH-{run_id.replace('-', '')[-8:]}")
 
 
-def drop_trial_tables(settings: Settings, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+def drop_trial_tables(settings: Settings) -> list[str]:
     """Drop every table of a trial that is there, one after the other, whatever happens to the others.
 
     Returns
@@ -50,7 +49,7 @@ def drop_trial_tables(settings: Settings, sleep: Callable[[float], None] = time.
     left: list[str] = []
     for attempt in range(DROP_ATTEMPTS):
         if attempt:
-            sleep(DROP_RETRY_SECS)
+            time.sleep(DROP_RETRY_SECS)
         left = _drop_once(settings)
         if not left:
             break

@@ -12,6 +12,7 @@ from hazard_store.oq.filters import require_whole_chunks
 from hazard_store.oq.sites import Sites
 
 DEFAULT_BLOCK_BYTES = 8 << 20
+POE_BYTES = 4  # float32
 POE_TOLERANCE = 1e-5
 """How far float32 rounding may carry a probability beyond 0 or 1; a wrong dataset is off by far more."""
 
@@ -24,14 +25,14 @@ UNBOUNDED_STATS = ("cv",)
 """A coefficient of variation is no probability: it has no upper bound."""
 
 
-def blocks_of(shape: Sequence[int], block_bytes: int, item_bytes: int = 4) -> Iterator[tuple[slice, slice]]:
-    """Yield (sites, labels) slices that cover an array in file order, each of at most `block_bytes` where it can be.
+def blocks_of(shape: Sequence[int], block_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Yield (sites, labels) slices that cover curves in file order, each of at most `block_bytes` where it can be.
 
     >>> list(blocks_of((3, 2, 1, 10), block_bytes=160))
     [(slice(0, 2, None), slice(0, 2, None)), (slice(2, 3, None), slice(0, 2, None))]
     """
     n_sites, n_labels = shape[0], shape[1]
-    curve_bytes = max(1, item_bytes * int(np.prod(shape[2:])))
+    curve_bytes = max(1, POE_BYTES * int(np.prod(shape[2:])))
     labels_step = max(1, min(n_labels, block_bytes // curve_bytes))
     sites_step = max(1, block_bytes // (curve_bytes * n_labels))
     for start in range(0, n_sites, sites_step):
