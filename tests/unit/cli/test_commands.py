@@ -13,9 +13,10 @@ import click
 import pytest
 
 from hazard_store.cli import app, get_hazard, main, store_hazard
-from hazard_store.cli.options import ENCODINGS, PARTITIONS
+from hazard_store.cli.options import ENCODINGS, PARTITIONS, VERIFY_MODES
 from hazard_store.layouts import ENCODINGS as KNOWN_ENCODINGS
 from hazard_store.layouts import PARTITIONS as KNOWN_PARTITIONS
+from hazard_store.verification import MODES
 from tests.unit.cli.running import RunCli
 
 ENTRIES = {"hazard-store": main, "store_hazard": store_hazard.main, "get_hazard": get_hazard.main}
@@ -106,6 +107,10 @@ def test_version(run_cli: RunCli) -> None:
 def test_the_layouts_to_choose_from_are_those_that_there_are() -> None:
     assert set(ENCODINGS) == set(KNOWN_ENCODINGS)
     assert set(PARTITIONS) == set(KNOWN_PARTITIONS)
+
+
+def test_the_modes_of_verify_to_choose_from_are_those_that_there_are() -> None:
+    assert VERIFY_MODES == MODES
 
 
 IMPORTS = """
