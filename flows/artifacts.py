@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.texts import text_to_markdown
 from hazard_store.jobs import ChunkOutcome, StoreReport
-from hazard_store.names import PARTS, Part
+from hazard_store.names import PARTS, Part, layout_words
 from hazard_store.storage.metrics import Metrics
 from hazard_store.texts import one_line, without_secrets
 from hazard_store.wording import count, rerun_command
@@ -204,7 +204,7 @@ def _comparison(this: Row, before: Sequence[Row], usd_per_million_wcu: float) ->
 
 def rerun_parameters(report: StoreReport) -> dict[str, Any]:
     """Give the parameters with which ``rerun-failed-chunks`` stores exactly what failed."""
-    encoding, _, partition = report.layout.partition("+")
+    encoding, partition = layout_words(report.layout)
     return {
         "haz_sol_id": report.haz_sol_id,
         "encoding": encoding,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flows.artifacts import Row, as_code, as_text, cost_usd, table_rows
 from hazard_store.jobs import StoreReport
-from hazard_store.names import PARTS, Part
+from hazard_store.names import PARTS, Part, layout_words
 from hazard_store.wording import count
 
 TABLE_KEY = "layouts"
@@ -55,7 +55,7 @@ class Trial:
 
 def trial_to_row(trial: Trial, usd_per_million_wcu: float) -> Row:
     """Give a trial's row of the table, in the team's columns."""
-    encoding, _, partition = trial.layout.partition("+")
+    encoding, partition = layout_words(trial.layout)
     by_part = {row["part"]: row for row in table_rows(trial.report, trial.wall_secs)}
     whole = by_part["all"]
     return {

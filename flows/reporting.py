@@ -33,7 +33,7 @@ from flows.links import prefilled_run_url
 from flows.meter import Meter, Reading
 from hazard_store.jobs import ChunkOutcome, Progress, StorePlan, StoreReport
 from hazard_store.ledger import Ledger
-from hazard_store.names import Part
+from hazard_store.names import Part, layout_words
 from hazard_store.prices import usd_per_million_wcu
 from hazard_store.wording import count
 
@@ -159,7 +159,7 @@ class Reporter:
                 },
             )
         if report.failed:
-            encoding, _, partition = report.layout.partition("+")
+            encoding, partition = layout_words(report.layout)
             self._emit(
                 CALCULATION_INCOMPLETE,
                 {"encoding": encoding, "partition": partition, "chunks_failed": [o.chunk_id for o in report.failed]},

@@ -16,6 +16,10 @@ CurvePart = Literal["stats", "realisations"]
 PARTS: tuple[Part, ...] = get_args(Part)
 CURVE_PARTS: tuple[CurvePart, ...] = get_args(CurvePart)
 
+# Where a store runs: one of these, or at the address of a Dask scheduler.
+CLUSTER_WORDS = ("local", "none", "fargate")
+SCHEDULER_SCHEMES = ("tcp://", "tls://")
+
 # `:` separates the fields of a range key and `#` those of a ledger key, so neither may occur in an id. The rest of
 # the set covers base64 ids (`T3BlbnF1YWtlOjEwMA==`) and keeps ids harmless in a shell, in Markdown and in a URL.
 HAZ_SOL_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._=+/@~-]{0,199}"
@@ -55,6 +59,12 @@ def require_stored_id(text: str) -> None:
     if not isinstance(text, str) or not 0 < len(text.encode()) <= MAX_ID_BYTES:
         shown = repr(text) if len(repr(text)) <= _SHOWN_CHARACTERS else f"{repr(text)[:_SHOWN_CHARACTERS]}..."
         raise UsageError(f"nothing can be stored under the id {shown}: `hazard-store status` lists what is")
+
+
+def layout_words(name: str) -> tuple[str, str]:
+    """Split a layout's name into those of its encoding and its partition: ``packed+solution``."""
+    encoding, _, partition = name.partition("+")
+    return encoding, partition
 
 
 def rlz_to_text(rlz: int) -> str:

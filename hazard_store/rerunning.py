@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hazard_store.errors import SourceChangedError, UsageError
 from hazard_store.jobs import SiteCodes, StoreRequest
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger
-from hazard_store.names import ChunkId, haz_sol_id_from_text
+from hazard_store.names import ChunkId, haz_sol_id_from_text, layout_words
 from hazard_store.oq.trial import open_tried
 from hazard_store.planning import select_chunks
 from hazard_store.settings import Settings
@@ -91,14 +91,14 @@ def plan_rerun(
         if state != "done" and (LEFT in wanted or chunk_id == META_CHUNK):
             picked.add(chunk_id)
     ids = tuple(chunk_id for chunk_id in standing.states if chunk_id in picked)
-    words = record.layout.split("+")
+    stored_encoding, stored_partition = layout_words(record.layout)
     request = StoreRequest(
         source=source or record.source,
         haz_sol_id=record.haz_sol_id,
         parts=record.parts,
         chunks=() if wanted == {LEFT} else (*ids, *sorted(wanted & {META_CHUNK})),
-        encoding=words[0],
-        partition=words[1],
+        encoding=stored_encoding,
+        partition=stored_partition,
         sites=_sites_of(record),
         parent=record.parent,
         trust_imt_order=record.trust_imt_order,
@@ -119,9 +119,7 @@ def choose_standing(found: list[Standing], encoding: str | None, partition: str 
     fitting = [
         standing
         for standing in found
-        if all(
-            word in (None, s) for word, s in zip((encoding, partition), standing.record.layout.split("+"), strict=True)
-        )
+        if all(w in (None, s) for w, s in zip((encoding, partition), layout_words(standing.record.layout), strict=True))
     ]
     if not fitting:
         stored = ", ".join(standing.record.layout for standing in found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from hazard_store.names import layout_words
+
 
 def count(number: int, noun: str) -> str:
     """``1, 'chunk' -> '1 chunk'``; ``2,000 chunks``."""
@@ -19,7 +21,7 @@ def duration(seconds: float) -> str:
 
 def rerun_command(haz_sol_id: str, layout: str, *, cluster: str = "local") -> str:
     """Write the command that stores what is failed or missing."""
-    encoding, _, partition = layout.partition("+")
+    encoding, partition = layout_words(layout)
     flags = ["--encoding", encoding, "--partition", partition] if layout != "packed+solution" else []
     flags += ["--cluster", cluster] if cluster != "local" else []
     return shlex.join(["hazard-store", "rerun", haz_sol_id, *flags])
