@@ -28,7 +28,7 @@ from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.estimation import Estimate, estimate, target_of
 from hazard_store.jobs import StoreReport, StoreRequest
 from hazard_store.layouts import LAYOUTS
-from hazard_store.names import CurvePart, Part
+from hazard_store.names import SCHEDULER_SCHEMES, CurvePart, Part
 from hazard_store.oq.trial import open_tried
 from hazard_store.planning import ITEMS_PER_CHUNK, Chunk
 from hazard_store.prices import usd_per_million_wcu
@@ -119,7 +119,7 @@ def drop_tables_of_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
 
 def _worker_counts(wanted: Wanted) -> tuple[int, ...]:
     """Give the numbers of workers to try; those of a cluster that is there are as they are."""
-    if wanted.cluster.startswith(("tcp://", "tls://")):
+    if wanted.cluster.startswith(SCHEDULER_SCHEMES):
         return (cluster_from_name(wanted.cluster, None).workers,)
     return tuple(dict.fromkeys(wanted.workers))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hazard_store.names import HAZ_SOL_ID_PATTERN
+from hazard_store.names import CLUSTER_WORDS, HAZ_SOL_ID_PATTERN, SCHEDULER_SCHEMES
 from hazard_store.rerunning import LEFT
 
 HazSolIdText = Annotated[str, Field(pattern=f"^{HAZ_SOL_ID_PATTERN}$")]
@@ -21,7 +21,7 @@ SourceText = Annotated[str, Field(pattern=f"^({_PATH}|{_NO_URL}|{_URL})$")]
 NamedSourceText = Annotated[SourceText, Field(min_length=1)]
 Encoding = Literal["packed", "list"]
 Partition = Literal["solution", "location"]
-ClusterName = Annotated[str, Field(pattern="^(local|none|fargate|(tcp|tls)://.*)$")]
+ClusterName = Annotated[str, Field(pattern=f"^({'|'.join(CLUSTER_WORDS)}|({'|'.join(SCHEDULER_SCHEMES)}).*)$")]
 Workers = Annotated[int, Field(ge=1)]
 Curves = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hazard_store.errors import HazardStoreError, UsageError
 from hazard_store.importing import objects_that_stay
+from hazard_store.names import CLUSTER_WORDS, SCHEDULER_SCHEMES
 
 if TYPE_CHECKING:
     from hazard_store.cli.progress import StoreProgress
@@ -42,7 +43,7 @@ def check_cluster(cluster: str) -> None:
     UsageError
         If the word is unknown.
     """
-    if cluster not in ("local", "none", "fargate") and not cluster.startswith(("tcp://", "tls://")):
+    if cluster not in CLUSTER_WORDS and not cluster.startswith(SCHEDULER_SCHEMES):
         raise UsageError(
             f"unknown cluster {cluster!r}: choose local, none, fargate, or the tcp://HOST:PORT of a Dask scheduler"
         )
