@@ -1,14 +1,19 @@
 """Imports run one way: flows -> tasks -> hazard_store, and the library stands without Prefect and Dask."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "hazard_store").rglob("*.py"))
+
+# What the library imports where sources on S3 are read, and nowhere else.
+ONLY_FOR_S3 = {"fsspec", "s3fs"}
 
 WITHOUT_PREFECT_AND_DASK = """
 import importlib, pkgutil, sys
@@ -70,3 +75,19 @@ def test_nothing_but_what_starts_commands_imports_the_command_line() -> None:
             node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
         }
         assert not [module for module in named if module.startswith("hazard_store.cli")], path
+
+
+def declared(extra: str | None = None) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("-", "_") for requirement in requirements}
+
+
+def test_what_is_imported_is_declared() -> None:
+    own = {"hazard_store", "flows", "tasks", "typing_extensions"}  # the last for mypy alone
+    library = {root for path in MODULES for root in imported_roots(path)} - own - sys.stdlib_module_names
+    assert library - declared() <= ONLY_FOR_S3 & declared("aws")
+    above = {
+        root for room in ("flows", "tasks") for path in (ROOT / room).rglob("*.py") for root in imported_roots(path)
+    }
+    assert above - own - sys.stdlib_module_names <= declared() | declared("prefect") | declared("aws")
