@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from hazard_store.errors import UsageError
 from hazard_store.texts import holds_secrets
 
 DEFAULT_STAGE = "LOCAL"
 DEFAULT_REGION = "us-east-1"
+
+_REGION = re.compile("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 # Older scripts of the team set these; they count where the new name is unset.
 _LEGACY = {
@@ -47,20 +51,23 @@ class Settings:
         Raises
         ------
         UsageError
-            If the number of workers is not a positive whole number, or the endpoint is not a URL.
+            If the number of workers is not a positive whole number, the endpoint not a URL, or the region not a name.
         """
 
         def value(name: str) -> str | None:
             return environ.get(name) or environ.get(_LEGACY.get(name, name)) or None
 
         endpoint = value("HAZARD_STORE_ENDPOINT")
-        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        if endpoint is not None and not _is_url(endpoint):
             raise UsageError(f"HAZARD_STORE_ENDPOINT must be a URL such as http://localhost:8000, not {endpoint!r}")
         if endpoint is not None and holds_secrets(endpoint):
             raise UsageError(
                 f"HAZARD_STORE_ENDPOINT must be a URL without user, password or query, not {endpoint!r}: DynamoDB "
                 "takes credentials from AWS_PROFILE or AWS_ACCESS_KEY_ID alone"
             )
+        region = value("HAZARD_STORE_REGION") or DEFAULT_REGION
+        if not _REGION.fullmatch(region):
+            raise UsageError(f"HAZARD_STORE_REGION must be the name of an AWS region such as us-east-1, not {region!r}")
         workers = value("HAZARD_STORE_WORKERS")
         if workers is not None and (not workers.isdecimal() or int(workers) < 1):
             raise UsageError(f"HAZARD_STORE_WORKERS must be a whole number of at least 1, not {workers!r}")
@@ -68,6 +75,15 @@ class Settings:
             endpoint=endpoint,
             # The team's programs put the older variable into upper case; the new one is the suffix as it stands.
             stage=environ.get("HAZARD_STORE_STAGE") or (value("HAZARD_STORE_STAGE") or DEFAULT_STAGE).upper(),
-            region=value("HAZARD_STORE_REGION") or DEFAULT_REGION,
+            region=region,
             workers=int(workers) if workers else None,
         )
+
+
+def _is_url(text: str) -> bool:
+    """Whether a text names a host over HTTP, and a port if it has one."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

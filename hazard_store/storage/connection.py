@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from botocore.session import get_session
 from pynamodb.connection import Connection
 
+from hazard_store.errors import CredentialsError
 from hazard_store.settings import Settings
 from hazard_store.storage.credentials import EXPIRED_CODES, MAX_RENEWALS, ClientCredentials, renew_when_expired
 from hazard_store.storage.faults import REQUEST_ERRORS, Fault, Patience, RetryPolicy, classify
@@ -52,7 +53,12 @@ def connect(settings: Settings, timeout_secs: float | None = None) -> Connection
     """
     # Threads that start together would each make one.
     with _connecting:
-        return _connection(settings, timeout_secs)
+        try:
+            return _connection(settings, timeout_secs)
+        except BotoCoreError as exc:
+            raise CredentialsError(
+                f"AWS's configuration cannot be used: {exc}: check AWS_PROFILE, and the files of `aws configure`"
+            ) from exc
 
 
 @lru_cache(maxsize=16)

@@ -1,5 +1,6 @@
 """Credentials that expire are renewed once a request, and nothing else is taken for that."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
 from botocore.hooks import HierarchicalEmitter
 
+from hazard_store.errors import CredentialsError
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.credentials import EXPIRED_CODES, renew_when_expired
@@ -59,3 +61,15 @@ def test_a_source_that_only_has_expired_credentials_is_named(monkeypatch: pytest
     with pytest.raises(CredentialRetrievalError, match=r"custom-process.*still expired") as raised:
         connect(settings).client.list_tables()
     assert classify(raised.value) is Fault.CREDENTIALS
+
+
+@pytest.mark.parametrize(("variable", "content"), [("AWS_PROFILE", None), ("AWS_CONFIG_FILE", "[profile")])
+def test_a_configuration_of_aws_that_cannot_be_used_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, content: str | None
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(content or "")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    monkeypatch.setenv(variable, str(path) if content else "nobody")
+    with pytest.raises(CredentialsError, match="AWS_PROFILE"):
+        connect(Settings(stage=f"T-{variable}"))

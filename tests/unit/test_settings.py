@@ -28,7 +28,16 @@ def test_new_names_win_over_the_older_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "environ", [{"HAZARD_STORE_WORKERS": "0"}, {"HAZARD_STORE_WORKERS": "many"}, {"HAZARD_STORE_ENDPOINT": "localhost"}]
+    "environ",
+    [
+        {"HAZARD_STORE_WORKERS": "0"},
+        {"HAZARD_STORE_WORKERS": "many"},
+        {"HAZARD_STORE_REGION": "us_east"},
+        *(
+            {"HAZARD_STORE_ENDPOINT": url}
+            for url in ("localhost", "http://", "http://h:abc", "http://h:99999", "http://h:0")
+        ),
+    ],
 )
 def test_bad_values_are_refused_by_name(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=next(iter(environ))):

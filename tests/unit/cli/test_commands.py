@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -202,3 +203,9 @@ def test_help_is_quick() -> None:
     subprocess.run(module("--help"), capture_output=True, check=True)
     # 0.12 s on an idle machine; the bound leaves room for a busy one.
     assert time.monotonic() - started < 2.0
+
+
+def test_a_closed_stdout_is_none_at_all(data_dir: Path) -> None:
+    command = shlex.join(module("inspect", str(data_dir / "custom_ids.hdf5"), "--json"))
+    run = subprocess.run(["/bin/sh", "-c", f"{command} >&-"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
