@@ -44,7 +44,8 @@ from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import Place, StoredCurves
 
-# When one chunk meets these, every other one would: the rest are not tried, and the run says so.
+# When one chunk meets these, every other one would: none is tried twice, and in this process the rest are not tried.
+# The tasks of a flow find it out one by one, each with its first request.
 HOPELESS = (CredentialsError, TableMissingError, StoreUnreachableError, SourceChangedError, LeaseLostError)
 
 CHUNK_RETRY_DELAYS_SECS = (2.0, 10.0)

@@ -82,6 +82,9 @@ def verify(
     subject = find_subject(haz_sol_id, layout, settings)
     tally = Tally(max_differences)
     standstill = Standstill(subject, on_wait)
+    if standstill.waited:
+        # For a run that may have stored it anew, or deleted it.
+        subject = find_subject(haz_sol_id, subject.layout, settings)
     meta: Meta | None
     notes: tuple[str, ...] = ()
     if mode in FILE_MODES:

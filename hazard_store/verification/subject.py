@@ -84,6 +84,11 @@ class Standstill:
     on_wait : callable
         Told the run that holds the lease, when it has to be seen whether that run is alive.
 
+    Attributes
+    ----------
+    waited : bool
+        Whether a run that has died, or ended with chunks under way, was waited for.
+
     Raises
     ------
     LeaseHeldError
@@ -93,7 +98,9 @@ class Standstill:
     def __init__(self, subject: Subject, on_wait: Callable[[str], None]) -> None:
         self._subject = subject
         self._lease = Lease(subject.haz_sol_id, subject.layout, "verify", subject.settings)
-        if (dead := self._lease.await_end(on_wait=on_wait)) is not None:
+        dead = self._lease.await_end(on_wait=on_wait)
+        self.waited = dead is not None
+        if dead is not None:
             time.sleep(dead.stop_secs)
         self._before = self._now()
 
