@@ -13,14 +13,14 @@ from pathlib import Path
 from tests.integration.fault_proxy import FaultProxy, Rule
 
 # A dead run is known as one after this, and not after 20 s; the processes of a test and its own must agree on it.
-RENEW_SECS, LEASE_SECS = 0.2, 2.5
+RENEW_SECS, LEASE_SECS, STOP_SECS = 0.2, 2.5, 2.5
 # A failed chunk is tried as often as ever, and sooner.
 RETRY_DELAYS_SECS = (0.1, 0.1)
 
 _PROGRAM = f"""
 import sys
 from hazard_store import lease, storing
-lease.RENEW_SECS, lease.LEASE_SECS = {RENEW_SECS}, {{lease_secs}}
+lease.RENEW_SECS, lease.LEASE_SECS, lease.STOP_SECS = {RENEW_SECS}, {{lease_secs}}, {STOP_SECS}
 storing.CHUNK_RETRY_DELAYS_SECS = {RETRY_DELAYS_SECS}
 from hazard_store.cli import main
 main(sys.argv[1:])

@@ -24,6 +24,7 @@ from tests.integration.fault_proxy import FaultProxy, fault_proxy
 from tests.integration.processes import (
     LEASE_SECS,
     RENEW_SECS,
+    STOP_SECS,
     Command,
     Ended,
     held_at_its_first_batch,
@@ -42,6 +43,7 @@ in_two_layouts = pytest.mark.parametrize("layout", ["packed+solution", "list+loc
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECS", RENEW_SECS)
     monkeypatch.setattr(lease, "LEASE_SECS", LEASE_SECS)
+    monkeypatch.setattr(lease, "STOP_SECS", STOP_SECS)
 
 
 @pytest.fixture
