@@ -19,6 +19,7 @@ from flows.dask_settings import CONNECT_TIMEOUT_SECS, DASK_SETTINGS, set_up_dask
 from flows.fargate import FARGATE, FargateSettings, container_variables
 from flows.forking import start_method
 from hazard_store.errors import UsageError
+from hazard_store.names import SCHEDULER_SCHEMES
 from hazard_store.planning import chunks_a_worker
 
 # A worker takes some 250 MB (docs/performance.md). Dask's own default, all memory over all workers, would not notice a
@@ -101,7 +102,7 @@ def cluster_from_name(name: str, workers: int | None) -> Cluster:
         return Cluster(runner, processes, threads)
     if name == FARGATE:
         return _on_fargate(workers)
-    if name.startswith(("tcp://", "tls://")):
+    if name.startswith(SCHEDULER_SCHEMES):
         _require_listener(name)
         threads_of_workers = _threads_at(name)
         return Cluster(
