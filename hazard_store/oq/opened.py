@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import IO
 
 import h5py
 
 from hazard_store.errors import NotADatastoreError, UnfinishedError
-from hazard_store.sources.content import Content
+from hazard_store.sources.content import HDF5_SIGNATURE, Content
 from hazard_store.texts import one_line
+
+# From version 3 of the superblock on, which engines write, these bits of its twelfth byte are set while a program
+# writes to the file, and taken back when it closes it. A program that is killed leaves them.
+FIRST_SUPERBLOCK_WITH_MARK = 3
+OPEN_FOR_WRITING = 0x01 | 0x04
+
+BEING_WRITTEN = (
+    "is marked as open for writing: the engine is at work on it, or was stopped while it was; wait until it has ended, "
+    "or run the calculation again"
+)
+
+# What HDF5 allows a user to put before the superblock: 0, 512, 1024, 2048, ... bytes.
+_FIRST_USER_BLOCK = 512
 
 
 @dataclass
@@ -24,14 +38,20 @@ class OpenedFile:
 
         Raises
         ------
+        UnfinishedError
+            If it is truncated, or a program writes to it or was killed while it did.
         NotADatastoreError
             If it cannot be read as HDF5.
         """
         try:
+            _require_closed(content)
             if content.stream is not None:
                 return cls(h5py.File(content.stream, "r"), content)
             # Without locking=False a read-only or NFS mount, or an engine that still has the file open, refuses.
             return cls(h5py.File(content.source.path, "r", locking=False), content)
+        except UnfinishedError:
+            content.close()
+            raise
         except (OSError, RuntimeError, ValueError) as exc:
             content.close()
             text = one_line(str(exc))
@@ -47,3 +67,28 @@ class OpenedFile:
         """Close the file, and give back what its content holds."""
         self.file.close()
         self.content.close()
+
+
+def _require_closed(content: Content) -> None:
+    """Raise `UnfinishedError` for a marked file: HDF5 looks at the mark of a path, and not at that of a stream."""
+    if content.stream is not None:
+        marked = is_open_for_writing(content.stream)
+    else:
+        with content.source.open() as stream:
+            marked = is_open_for_writing(stream)
+    if marked:
+        raise UnfinishedError(BEING_WRITTEN, source=content.shown)
+
+
+def is_open_for_writing(stream: IO[bytes]) -> bool:
+    """Return whether the superblock of an HDF5 file says that a program writes to it."""
+    start = 0
+    while True:
+        stream.seek(start)
+        head = stream.read(len(HDF5_SIGNATURE) + 4)
+        if len(head) < len(HDF5_SIGNATURE) + 4:
+            return False
+        if head.startswith(HDF5_SIGNATURE):
+            version, flags = head[len(HDF5_SIGNATURE)], head[-1]
+            return version >= FIRST_SUPERBLOCK_WITH_MARK and bool(flags & OPEN_FOR_WRITING)
+        start = max(_FIRST_USER_BLOCK, 2 * start)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 
 from hazard_store.batch import examination
@@ -260,6 +262,11 @@ def test_a_file_is_examined_in_a_process_of_its_own(data_dir: Path, tmp_path: Pa
     whole = (data_dir / "custom_ids.hdf5").read_bytes()
     (tmp_path / "half.hdf5").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.hdf5").write_text("no")
+    shutil.copy(data_dir / "custom_ids.hdf5", tmp_path / "open.hdf5")
+    with h5py.File(tmp_path / "open.hdf5", "r+", libver="latest") as file:
+        file.swmr_mode = True
+        at_work = examine(source(tmp_path / "open.hdf5"), options)
+    assert (at_work.verdict, "the engine is at work" in str(at_work.reason)) == ("unfinished", True)
     assert examine(source(tmp_path / "half.hdf5"), options).verdict == "unfinished"
     assert examine(source(tmp_path / "text.hdf5"), options).verdict == "refused"
     assert examine(source(data_dir / "preclassical.hdf5"), options).verdict == "refused"

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store.errors import NotADatastoreError, SourceChangedError
+from hazard_store.errors import NotADatastoreError, SourceChangedError, UnfinishedError
 from hazard_store.oq import open_calculation
 from hazard_store.sources import copies, zips
 from tests.fuzz import archives
@@ -248,6 +248,32 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, sound_hdf5: Path) -> None:
     assert "not a datastore of OpenQuake" in refusal(tmp_path / "other.hdf5")
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refusal(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("while_read", [True, False])
+@pytest.mark.parametrize("user_block", [0, 1024])
+def test_a_file_that_a_program_writes_to_is_unfinished(
+    while_read: bool, user_block: int, data_dir: Path, tmp_path: Path
+) -> None:
+    path, killed = tmp_path / "calc_1.hdf5", tmp_path / "calc_2.hdf5"
+    with h5py.File(data_dir / "custom_ids.hdf5") as source, h5py.File(path, "w", libver="latest") as file:
+        for name in source:
+            source.copy(name, file)
+        for name, value in source.attrs.items():
+            file.attrs[name] = value
+    content = path.read_bytes()
+    path.write_bytes(bytes(user_block) + content)
+    with h5py.File(path, "r+", libver="latest") as file:
+        if while_read:
+            file.swmr_mode = True
+        file.flush()
+        with pytest.raises(UnfinishedError, match="the engine is at work on it, or was stopped"):
+            open_calculation(path)
+        killed.write_bytes(path.read_bytes())
+    open_calculation(path).close()
+    for left in (killed, zipped(killed, tmp_path / "killed.zip")):
+        with pytest.raises(UnfinishedError, match="wait until it has ended, or run the calculation again"):
+            open_calculation(left)
 
 
 def test_a_changed_source_is_noticed(sound_hdf5: Path) -> None:
