@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import IO
 
 import h5py
 
 from hazard_store.errors import NotADatastoreError, UnfinishedError
+from hazard_store.oq.plain import open_plain
 from hazard_store.sources.content import HDF5_SIGNATURE, Content
 from hazard_store.texts import one_line
 
@@ -15,6 +17,7 @@ from hazard_store.texts import one_line
 # writes to the file, and taken back when it closes it. A program that is killed leaves them.
 FIRST_SUPERBLOCK_WITH_MARK = 3
 OPEN_FOR_WRITING = 0x01 | 0x04
+_HEAD_BYTES = 12
 
 BEING_WRITTEN = (
     "is marked as open for writing: the engine is at work on it, or was stopped while it was; wait until it has ended, "
@@ -31,6 +34,7 @@ class OpenedFile:
 
     file: h5py.File
     content: Content
+    stream: io.RawIOBase | IO[bytes]
 
     @classmethod
     def of(cls, content: Content) -> OpenedFile:
@@ -44,11 +48,9 @@ class OpenedFile:
             If it cannot be read as HDF5.
         """
         try:
-            _require_closed(content)
-            if content.stream is not None:
-                return cls(h5py.File(content.stream, "r"), content)
-            # Without locking=False a read-only or NFS mount, or an engine that still has the file open, refuses.
-            return cls(h5py.File(content.source.path, "r", locking=False), content)
+            stream = open_plain(content.source.name) if content.stream is None else content.stream
+            _require_closed(stream, content.shown)
+            return cls(h5py.File(stream, "r"), content, stream)
         except UnfinishedError:
             content.close()
             raise
@@ -66,29 +68,25 @@ class OpenedFile:
     def close(self) -> None:
         """Close the file, and give back what its content holds."""
         self.file.close()
+        self.stream.close()
         self.content.close()
 
 
-def _require_closed(content: Content) -> None:
-    """Raise `UnfinishedError` for a marked file: HDF5 looks at the mark of a path, and not at that of a stream."""
-    if content.stream is not None:
-        marked = is_open_for_writing(content.stream)
-    else:
-        with content.source.open() as stream:
-            marked = is_open_for_writing(stream)
-    if marked:
-        raise UnfinishedError(BEING_WRITTEN, source=content.shown)
+def _require_closed(stream: io.RawIOBase | IO[bytes], shown: str) -> None:
+    # HDF5 itself looks at the mark of a path only, and not at that of a stream.
+    if is_open_for_writing(stream):
+        raise UnfinishedError(BEING_WRITTEN, source=shown)
 
 
-def is_open_for_writing(stream: IO[bytes]) -> bool:
+def is_open_for_writing(stream: io.RawIOBase | IO[bytes]) -> bool:
     """Return whether the superblock of an HDF5 file says that a program writes to it."""
+    size = stream.seek(0, io.SEEK_END)
     start = 0
-    while True:
+    while start + _HEAD_BYTES <= size:
         stream.seek(start)
-        head = stream.read(len(HDF5_SIGNATURE) + 4)
-        if len(head) < len(HDF5_SIGNATURE) + 4:
-            return False
+        head = stream.read(_HEAD_BYTES) or b""
         if head.startswith(HDF5_SIGNATURE):
             version, flags = head[len(HDF5_SIGNATURE)], head[-1]
             return version >= FIRST_SUPERBLOCK_WITH_MARK and bool(flags & OPEN_FOR_WRITING)
         start = max(_FIRST_USER_BLOCK, 2 * start)
+    return False

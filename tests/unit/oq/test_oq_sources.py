@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store.errors import NotADatastoreError, SourceChangedError, UnfinishedError
+from hazard_store.errors import NotADatastoreError, NotStorableError, SourceChangedError, UnfinishedError
 from hazard_store.oq import open_calculation
 from hazard_store.sources import copies, zips
 from tests.fuzz import archives
@@ -274,6 +274,29 @@ def test_a_file_that_a_program_writes_to_is_unfinished(
     for left in (killed, zipped(killed, tmp_path / "killed.zip")):
         with pytest.raises(UnfinishedError, match="wait until it has ended, or run the calculation again"):
             open_calculation(left)
+
+
+@pytest.mark.parametrize("locking", [None, True, False, "best-effort"])
+def test_it_is_open_beside_other_readers_of_the_same_process(locking: object, sound_hdf5: Path) -> None:
+    with h5py.File(sound_hdf5, locking=locking) as file, open_calculation(sound_hdf5) as calculation:
+        np.testing.assert_array_equal(calculation.read("stats", 0, 3), file["hcurves-stats"][:])
+    with open_calculation(sound_hdf5) as calculation, h5py.File(sound_hdf5, locking=locking) as file:
+        np.testing.assert_array_equal(calculation.read("stats", 0, 3), file["hcurves-stats"][:])
+
+
+def test_it_hinders_no_engine_that_opens_the_file_for_writing(sound_hdf5: Path) -> None:
+    program = f"import h5py; h5py.File({str(sound_hdf5)!r}, 'r+', locking=True).close()"
+    with open_calculation(sound_hdf5):
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_is_cut_off_while_it_is_open_is_not_made_up(sound_hdf5: Path) -> None:
+    with h5py.File(sound_hdf5) as file:
+        start = file["hcurves-stats"].id.get_offset()
+    with open_calculation(sound_hdf5) as calculation:
+        os.truncate(sound_hdf5, start + 10)
+        with pytest.raises(NotStorableError, match="cannot be read at sites 0 to 3"):
+            calculation.read("stats", 0, 3)
 
 
 def test_a_changed_source_is_noticed(sound_hdf5: Path) -> None:
