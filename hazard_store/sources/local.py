@@ -18,6 +18,9 @@ from hazard_store.texts import one_line
 # The engine writes beside calc_12.hdf5 what it needs while it runs.
 _TEMPORARY = "*_tmp.hdf5"
 
+# Of a path that may be longer than any message, so that the reason still stands behind it.
+MAX_SHOWN_CHARS = 300
+
 
 @dataclass(frozen=True)
 class LocalFile:
@@ -36,23 +39,16 @@ class LocalFile:
         UsageError
             If it lies outside the folders that the operator allows.
         """
-        path = Path(text).expanduser()
-        if not path.exists() and text.isascii() and text.isdigit():
-            folder = Path(os.environ.get("OQ_DATADIR") or "~/oqdata").expanduser()
-            path = folder / f"calc_{int(text)}.hdf5"
-            if not path.exists():
-                raise NotADatastoreError(
-                    f"no such file, and calculation {text} is not in the engine's data folder as {path}; "
-                    "give a path, or set OQ_DATADIR",
-                    source=text,
-                )
-        # Before anything else is told of it, that it exists included.
-        require_allowed(path)
         try:
+            path = _path_of(text)
+            # Before anything else is told of it, that it exists included.
+            require_allowed(path)
             mode = path.stat().st_mode
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RuntimeError) as exc:
+            # RuntimeError: a home folder that is not there, or links in a circle.
+            reason = exc.strerror if isinstance(exc, OSError) else one_line(str(exc))
             raise NotADatastoreError(
-                f"no such file or not readable ({one_line(str(exc))}); check the path", source=text
+                f"no such file or not readable ({reason}); check the path", source=one_line(text, MAX_SHOWN_CHARS)
             ) from exc
         if stat.S_ISDIR(mode):
             raise NotADatastoreError(
@@ -105,11 +101,17 @@ class LocalFolder:
         """
         if not text:
             raise UsageError("the prefix is empty: give the folder that the calculations lie in")
-        path = Path(text).expanduser().absolute()
-        if (real := path.resolve()) == real.parent:
+        try:
+            path = Path(text).expanduser().absolute()
+            real = path.resolve()
+            require_allowed(path)
+            found = path.exists()
+        except (OSError, ValueError, RuntimeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else one_line(str(exc))
+            raise UsageError(f"the folder {one_line(text, MAX_SHOWN_CHARS)} cannot be read: {reason}") from exc
+        if real == real.parent:
             raise UsageError(f"{text!r} is the whole machine: give the folder that the calculations lie in")
-        require_allowed(path)
-        if not path.exists():
+        if not found:
             raise UsageError(f"there is no folder {path}: does this machine see it under that name?")
         return cls(path)
 
@@ -183,6 +185,21 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     if fnmatch.fnmatchcase(last, _TEMPORARY) or any(part.startswith(".") for part in name.split("/")):
         return False
     return any(fnmatch.fnmatchcase(name if "/" in pattern else last, pattern) for pattern in patterns)
+
+
+def _path_of(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not (text.isascii() and text.isdigit()) or path.exists():
+        return path
+    folder = Path(os.environ.get("OQ_DATADIR") or "~/oqdata").expanduser()
+    path = folder / f"calc_{int(text)}.hdf5"
+    if not path.exists():
+        raise NotADatastoreError(
+            f"no such file, and calculation {text} is not in the engine's data folder as {path}; "
+            "give a path, or set OQ_DATADIR",
+            source=text,
+        )
+    return path
 
 
 def _stamp(status: os.stat_result) -> SourceStamp:

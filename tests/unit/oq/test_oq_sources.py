@@ -16,9 +16,18 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store.errors import NotADatastoreError, NotStorableError, SourceChangedError, UnfinishedError
+from hazard_store.errors import (
+    NotADatastoreError,
+    NotStorableError,
+    SourceChangedError,
+    SourceError,
+    UnfinishedError,
+    UsageError,
+)
 from hazard_store.oq import open_calculation
-from hazard_store.sources import copies, zips
+from hazard_store.oq.trial import open_tried
+from hazard_store.sources import copies, folder_of, zips
+from hazard_store.sources.prefixes import PREFIXES_VARIABLE
 from tests.fuzz import archives
 
 Build = Callable[..., Path]
@@ -248,6 +257,46 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, sound_hdf5: Path) -> None:
     assert "not a datastore of OpenQuake" in refusal(tmp_path / "other.hdf5")
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refusal(tmp_path / "pipe")
+
+
+UNREADABLE = ["x" * 300, "a/" * 3000, "1" * 300, "1" * 5000, "~no.such.user/calc_1.hdf5", "a\0b"]
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
+@pytest.mark.parametrize("prefixes", [None, "/"])
+def test_a_path_that_the_system_does_not_take_is_a_source_error(
+    text: str, prefixes: str | None, sound_hdf5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if prefixes:
+        monkeypatch.setenv(PREFIXES_VARIABLE, prefixes)
+    assert "no such file" in refusal(text)
+    with pytest.raises(SourceError, match="no such file"):
+        open_tried(sound_hdf5, parent=text)
+    with pytest.raises(UsageError):
+        folder_of(text)
+
+
+def test_a_folder_that_may_not_be_searched_is_a_source_error(sound_hdf5: Path) -> None:
+    sound_hdf5.parent.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            # Root may search all folders.
+            os.seteuid(65534)
+        assert "Permission denied" in refusal(sound_hdf5)
+        with pytest.raises(UsageError, match="Permission denied"):
+            folder_of(str(sound_hdf5.parent / "night"))
+    finally:
+        os.seteuid(user)
+        sound_hdf5.parent.chmod(0o700)
+
+
+def test_links_in_a_circle_are_a_source_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert "no such file" in refusal(tmp_path / "a")
+    monkeypatch.setenv(PREFIXES_VARIABLE, str(tmp_path))
+    assert "no such file" in refusal(tmp_path / "a")
 
 
 @pytest.mark.parametrize("while_read", [True, False])
