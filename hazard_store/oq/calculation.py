@@ -78,7 +78,7 @@ class Calculation:
         self._fetched_bytes = 0
         self._findings = Findings()
         self._examined = False
-        reader = Reader(opened.file, self.source)
+        reader = Reader(opened.file, opened.stream, self.source)
         attributes = root_attributes(reader)
         self.engine_version: str = str(attributes.get("engine_version", ""))
         self.checksum32: int | None = _int_or_none(attributes.get("checksum32"))

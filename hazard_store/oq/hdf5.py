@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 
 from hazard_store.errors import NotADatastoreError, NotStorableError
 from hazard_store.oq.filters import require_whole_chunks
+from hazard_store.oq.text_lengths import blocks_within, text_bytes_of_rows
 
 READ_ERRORS = (
     OSError,
@@ -46,7 +48,8 @@ MAX_ATTRIBUTE_TEXTS = 1_000
 """Attributes are names and counts. A text may stand elsewhere in the file, of any length, so their number counts."""
 
 TEXT_BLOCK_BYTES = 16 << 20
-"""How much the texts of one read may come to, if each were as long as the file."""
+TEXT_BLOCK_ROWS = 4096
+"""How much the texts of one read may come to; where they do not tell their length, each counts as long as the file."""
 
 
 class Reader:
@@ -56,12 +59,15 @@ class Reader:
     ----------
     file : h5py.File
         The open file.
+    stream : binary file
+        What it is read from.
     source : str
         How error messages name it.
     """
 
-    def __init__(self, file: h5py.File, source: str) -> None:
+    def __init__(self, file: h5py.File, stream: io.RawIOBase | IO[bytes], source: str) -> None:
         self.file = file
+        self.stream = stream
         self.source = source
 
     def find(self, path: str) -> h5py.Dataset | h5py.Group | None:
@@ -134,20 +140,34 @@ class Reader:
             raise self.damaged(path, exc) from exc
 
     def _texts(self, dataset: h5py.Dataset, path: str) -> Any:
-        """Read values that hold texts in few rows at a time: all rows may show one text as long as the file."""
-        step = max(1, min(4096, TEXT_BLOCK_BYTES // max(1, self.file.id.get_filesize())))
+        """Read values that hold texts a block at a time: all rows may show one text as long as the file."""
         values = np.empty(dataset.shape, dataset.dtype)
         left_bytes = MAX_VALUES_BYTES
-        for start in range(0, len(values), step):
-            block = dataset[start : start + step]
+        for rows in self._text_blocks(dataset, path):
+            block = dataset[rows]
             left_bytes -= sum(len(text) for text in _texts_of(block))
             if left_bytes < 0:
-                raise NotStorableError(
-                    f"{path} holds more than {MAX_VALUES_BYTES >> 20} MB of text; copy the datastore again",
-                    source=self.source,
-                )
-            values[start : start + step] = block
+                raise self._too_much_text(path)
+            values[rows] = block
         return values
+
+    def _text_blocks(self, dataset: h5py.Dataset, path: str) -> Iterator[slice]:
+        """Yield slices of rows whose texts have `TEXT_BLOCK_BYTES` together, where a row has not more than that."""
+        lengths = text_bytes_of_rows(dataset, self.stream)
+        if lengths is not None:
+            if lengths.sum() > MAX_VALUES_BYTES:
+                raise self._too_much_text(path)
+            yield from blocks_within(lengths, TEXT_BLOCK_BYTES, TEXT_BLOCK_ROWS)
+            return
+        step = max(1, min(TEXT_BLOCK_ROWS, TEXT_BLOCK_BYTES // max(1, self.file.id.get_filesize())))
+        for start in range(0, dataset.shape[0], step):
+            yield slice(start, start + step)
+
+    def _too_much_text(self, path: str) -> NotStorableError:
+        return NotStorableError(
+            f"{path} holds more than {MAX_VALUES_BYTES >> 20} MB of text; copy the datastore again",
+            source=self.source,
+        )
 
     def attributes(self, path: str, names: tuple[str, ...]) -> dict[str, Any]:
         """Return those of the named attributes that the object at `path` (the root if empty) has, texts decoded."""

@@ -46,7 +46,7 @@ def tree_of_parent(
     opened = OpenedFile.of(content_of(parent, ranges=True))
     name = opened.content.source.name
     try:
-        reader = Reader(opened.file, name)
+        reader = Reader(opened.file, opened.stream, name)
         version = str(root_attributes(reader)["engine_version"])
         theirs = read_sites(reader, "normalised", None)
         tree, weights = read_logic_tree(reader, version, read_parameters(reader)), read_weights(reader)
