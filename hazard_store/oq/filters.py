@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import zlib
+from array import array
+from collections.abc import Iterator
 
 import h5py
-from h5py import h5z
+from h5py import h5d, h5z
 
 _FLETCHER32_BYTES = 4
 
@@ -31,16 +33,36 @@ def require_whole_chunks(dataset: h5py.Dataset) -> None:
         # Then no length is stored with a chunk.
         return
     n_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    for number in range(dataset.id.get_num_chunks()):
-        stored = dataset.id.get_chunk_info(number)
-        used = [one for place, one in enumerate(filters) if not stored.filter_mask >> place & 1]
+    for offset, filter_mask, stored_bytes in _stored_chunks(dataset):
+        used = [one for place, one in enumerate(filters) if not filter_mask >> place & 1]
         if h5z.FILTER_DEFLATE in used:
-            packed = dataset.id.read_direct_chunk(stored.chunk_offset)[1]
+            packed = dataset.id.read_direct_chunk(offset)[1]
             _require_whole(packed, used, n_bytes)
         elif _OF_THE_SAME_LENGTH.issuperset(used):
             expected = n_bytes + _FLETCHER32_BYTES * used.count(h5z.FILTER_FLETCHER32)
-            if stored.size != expected:
-                raise OSError(f"a chunk of {expected} bytes has {stored.size}")
+            if stored_bytes != expected:
+                raise OSError(f"a chunk of {expected} bytes has {stored_bytes}")
+
+
+def _stored_chunks(dataset: h5py.Dataset) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Yield offset, filter mask and length of each chunk that is stored."""
+    # Bare numbers, for there may be millions.
+    offsets, masks, lengths = array("Q"), array("I"), array("Q")
+
+    def note(stored: h5d.StoreInfo) -> None:
+        offsets.extend(stored.chunk_offset)
+        masks.append(stored.filter_mask)
+        lengths.append(stored.size)
+
+    if hasattr(dataset.id, "chunk_iter"):
+        dataset.id.chunk_iter(note)
+    else:
+        # Built with an HDF5 before 1.12.3, which goes through all chunks before the one whose number it is asked for.
+        for number in range(dataset.id.get_num_chunks()):
+            note(dataset.id.get_chunk_info(number))
+    n_axes = len(dataset.chunks)
+    for number, (mask, length) in enumerate(zip(masks, lengths, strict=True)):
+        yield tuple(offsets[number * n_axes : (number + 1) * n_axes]), mask, length
 
 
 def _require_whole(packed: bytes, filters: list[int], n_bytes: int) -> None:

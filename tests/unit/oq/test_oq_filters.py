@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hazard_store.oq.filters import require_whole_chunks
+from hazard_store.oq.filters import _stored_chunks, require_whole_chunks
 
 VALUES = np.arange(40.0).reshape(8, 5)
 
@@ -67,3 +68,43 @@ def test_a_chunk_stored_without_its_filters_must_have_its_length(tmp_path: Path,
         file["x"].id.write_direct_chunk((4, 0), VALUES[:3].tobytes(), filter_mask=0xFFFF_FFFF)
         with pytest.raises(OSError, match="a chunk of 160 bytes has 120"):
             require_whole_chunks(file["x"])
+
+
+class WithoutIteration:
+    """The low-level dataset of an h5py that was built with an older HDF5."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._id = dataset.id
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "chunk_iter":
+            raise AttributeError(name)
+        return getattr(self._id, name)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("growing", [False, True])
+@pytest.mark.parametrize("iterated", [False, True])
+def test_each_stored_chunk_is_listed_once(
+    libver: str, growing: bool, iterated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w", libver=libver) as file:
+        dataset = file.create_dataset(
+            "x", (9, 4), "f8", chunks=(2, 3), compression="gzip", maxshape=(None, 4) if growing else None
+        )
+        dataset[0:5, 3:] = 1
+        dataset[8, 0] = 1
+        places = [(0, 3), (2, 3), (4, 3), (8, 0)]
+        expected = [(place, 0, dataset.id.get_chunk_info_by_coord(place).size) for place in places]
+        if not iterated:
+            monkeypatch.setattr(h5py.Dataset, "id", WithoutIteration(dataset))
+        assert sorted(_stored_chunks(dataset)) == expected
+
+
+def test_chunks_are_not_asked_for_one_by_one(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        dataset = file.create_dataset("x", data=np.ones((20_000, 2)), chunks=(1, 2), compression="gzip")
+        before = time.process_time()
+        require_whole_chunks(dataset)
+        # One by one it is 30 s, as it takes the square of their number.
+        assert time.process_time() - before < 5
