@@ -8,11 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hazard_store.errors import NotADatastoreError, NotStorableError, SourceChangedError, UsageError
 from hazard_store.oq.axes import read_axes, stat_to_agg
+from hazard_store.oq.boxes import boxes_in
 from hazard_store.oq.curves import DATASETS, CurveSet, Findings, Part, read_curve_sets
 from hazard_store.oq.description import describe
 from hazard_store.oq.examination import DEFAULT_BLOCK_BYTES, refusals_of_curves
@@ -262,7 +264,7 @@ class Calculation:
                 f"expected ranges within them, got sites {start}:{stop} and curves {first}:{end}"
             )
         try:
-            poes = curves.dataset[start:stop, first:end]
+            poes = _read(curves.dataset, slice(start, stop), slice(first, end))
         except READ_ERRORS as exc:
             raise NotStorableError(
                 f"{curves.name} cannot be read at sites {start} to {stop} ({exc}); copy the datastore again",
@@ -399,6 +401,19 @@ def calculation_in(
         calculation.close()
         raise NotStorableError(calculation.refusals[0], source=calculation.source)
     return calculation
+
+
+def _read(dataset: h5py.Dataset, sites: slice, labels: slice) -> NDArray[np.float32]:
+    if dataset.chunks is None:
+        return np.asarray(dataset[sites, labels])
+    poes = np.empty((sites.stop - sites.start, labels.stop - labels.start, *dataset.shape[2:]), dataset.dtype)
+    region = (sites, labels, *(slice(0, length) for length in dataset.shape[2:]))
+    for box in boxes_in(dataset, region):
+        within = tuple(
+            slice(one.start - all_.start, one.stop - all_.start) for one, all_ in zip(box, region, strict=True)
+        )
+        poes[within] = dataset[box]
+    return poes
 
 
 def _refusal_without_curves(rates: list[str]) -> str:

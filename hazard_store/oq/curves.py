@@ -10,6 +10,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from hazard_store.oq.boxes import remembering_chunks
 from hazard_store.oq.hdf5 import MAX_INFLATION, READ_ERRORS, Reader, described_axes
 from hazard_store.texts import to_message
 
@@ -118,7 +119,7 @@ def read_curve_sets(reader: Reader, findings: Findings) -> dict[Part, CurveSet]:
         if imts is not None and len(imts) != shape[2]:
             findings.refuse(f"{name}: its attribute json names {len(imts)} IMTs, the array holds {shape[2]}")
             imts = None
-        found[part] = CurveSet(part, dataset, imts, stats or ())
+        found[part] = CurveSet(part, remembering_chunks(dataset), imts, stats or ())
     return found
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hazard_store.oq.boxes import boxes_in
 from hazard_store.oq.curves import CurveSet, Part
 from hazard_store.oq.filters import require_whole_chunks
 from hazard_store.oq.sites import Sites
 
 DEFAULT_BLOCK_BYTES = 8 << 20
-POE_BYTES = 4  # float32
 POE_TOLERANCE = 1e-5
 """How far float32 rounding may carry a probability beyond 0 or 1; a wrong dataset is off by far more."""
 
@@ -23,21 +23,6 @@ EMPTY = (
 
 UNBOUNDED_STATS = ("cv",)
 """A coefficient of variation is no probability: it has no upper bound."""
-
-
-def blocks_of(shape: Sequence[int], block_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Yield (sites, labels) slices that cover curves in file order, each of at most `block_bytes` where it can be.
-
-    >>> list(blocks_of((3, 2, 1, 10), block_bytes=160))
-    [(slice(0, 2, None), slice(0, 2, None)), (slice(2, 3, None), slice(0, 2, None))]
-    """
-    n_sites, n_labels = shape[0], shape[1]
-    curve_bytes = max(1, POE_BYTES * int(np.prod(shape[2:])))
-    labels_step = max(1, min(n_labels, block_bytes // curve_bytes))
-    sites_step = max(1, block_bytes // (curve_bytes * n_labels))
-    for start in range(0, n_sites, sites_step):
-        for first in range(0, n_labels, labels_step):
-            yield slice(start, min(start + sites_step, n_sites)), slice(first, min(first + labels_step, n_labels))
 
 
 def refusals_of_curves(
@@ -61,14 +46,16 @@ def refusals_of_curves(
         nonzero[part] = (
             np.zeros(curves.shape[:2], np.bool_) if part == "stats" else np.zeros(curves.shape[:1], np.bool_)
         )
-        for where, labels in blocks_of(curves.shape, block_bytes):
-            poes = np.asarray(curves.dataset[where, labels])
+        # Chunks may lie across many sites: in the order of the sites each would be unpacked again and again.
+        for box in boxes_in(curves.dataset, [slice(0, length) for length in curves.shape], block_bytes):
+            poes = np.asarray(curves.dataset[box])
+            where, labels = box[:2]
             fault = _fault(poes, part, where.start, labels.start, curves, stats, sites)
             if fault:
                 yield fault, False
                 break
             if part == "stats":
-                nonzero[part][where, labels] = poes.any(axis=(2, 3))
+                nonzero[part][where, labels] |= poes.any(axis=(2, 3))
             else:
                 nonzero[part][where] |= poes.any(axis=(1, 2, 3))
         else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hazard_store.errors import HazardStoreError
 from hazard_store.meta import calculation_to_document, document_to_json
 from hazard_store.oq import Calculation, open_calculation
-from hazard_store.oq.examination import blocks_of
+from hazard_store.oq.boxes import boxes_of
 from tests.fuzz.limits import Limits
 from tests.fuzz.mutations import Mutation
 from tests.fuzz.structures import CURVES, OUTSIDE_POE, Outside
@@ -111,7 +111,7 @@ def _read_part(calculation: Calculation, part: str) -> NDArray[np.float32]:
     assert shape is not None
     blocks = [
         calculation.read(part, sites.start, sites.stop, labels.start, labels.stop)
-        for sites, labels in blocks_of((shape[0], shape[1], *shape[2:]), READ_BLOCK_BYTES)
+        for sites, labels, *_ in boxes_of([slice(0, n) for n in shape], (1, 1, *shape[2:]), READ_BLOCK_BYTES)
         if (labels.start, labels.stop) == (0, shape[1])
     ]
     return np.concatenate(blocks)

@@ -8,12 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hazard_store.errors import NotStorableError, UsageError
-from hazard_store.oq import open_calculation
-from hazard_store.oq.examination import blocks_of
+from hazard_store.oq import boxes, examination, open_calculation, plain
 
 Build = Callable[..., Path]
 Job = Callable[..., dict[str, Any]]
@@ -216,12 +213,81 @@ def test_curves_that_cannot_be_read(build: Build) -> None:
         calculation.read("realisations", 0, 1)
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(1, 400))
-def test_blocks_cover_each_curve_once_in_file_order_and_within_their_size(
-    n_sites: int, n_labels: int, n_values: int, block_bytes: int
+def falling(n_labels: int, n_sites: int = 3) -> np.ndarray:
+    draws = np.random.default_rng(1).uniform(0.01, 0.99, (n_sites, n_labels, 2, 3))
+    return np.sort(draws, axis=-1)[..., ::-1].astype(np.float32)
+
+
+def chunked(chunks: tuple[int, ...]) -> Callable[[h5py.File], None]:
+    def store_in_chunks(file: h5py.File) -> None:
+        for name in ("hcurves-stats", "hcurves-rlzs"):
+            values, told = file[name][()], file[name].attrs["json"]
+            del file[name]
+            fitting = tuple(map(min, chunks, values.shape))
+            file.create_dataset(name, data=values, chunks=fitting, compression="gzip").attrs["json"] = told
+
+    return store_in_chunks
+
+
+@pytest.mark.parametrize("chunks", [(3, 4, 2, 3), (3, 1, 1, 1), (1, 1, 1, 1), (2, 3, 1, 2)])
+def test_curves_in_chunks_are_those_in_one_piece(
+    chunks: tuple[int, ...], build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = np.arange(n_sites * n_labels).reshape(n_sites, n_labels)
-    blocks = list(blocks_of((n_sites, n_labels, 1, n_values), block_bytes))
-    assert np.concatenate([numbers[block].ravel() for block in blocks]).tolist() == numbers.ravel().tolist()
-    largest = max(numbers[block].size for block in blocks) * n_values * 4
-    assert largest <= max(block_bytes, n_values * 4)
+    monkeypatch.setattr(boxes, "MAX_CHUNKS", 3)
+    with open_calculation(build()) as whole, open_calculation(build("c.hdf5", edit=chunked(chunks))) as calculation:
+        assert calculation.has_chunked_curves
+        for start, stop, first, last in ((0, 3, 0, 4), (1, 3, 1, 4), (0, 2, 3, 4), (2, 2, 0, 4), (0, 3, 2, 2)):
+            expected = whole.read("realisations", start, stop, first, last)
+            np.testing.assert_array_equal(calculation.read("realisations", start, stop, first, last), expected)
+        assert calculation.examine(block_bytes=24) == ()
+    values = falling(4)
+    values[2, 3, 1, 1] = np.inf
+    reason = refused_values(build("d.hdf5", rlz_values=values, edit=chunked(chunks)))
+    assert "at site [-40.350~175.610], realisation 00003" in reason
+    values[:] = 0
+    assert "hcurves-rlzs holds zeros only" in refused_values(build("e.hdf5", rlz_values=values, edit=chunked(chunks)))
+
+
+@pytest.fixture
+def wide(build: Build) -> tuple[Path, list[int]]:
+    """Curves whose chunks lie across all sites, more than HDF5 remembers, and where each of the chunks begins."""
+    n_sites = 20_000
+    places = {"lon": [170 + site / 1_000 for site in range(n_sites)], "lat": [-41.0] * n_sites}
+    values = {"rlz_values": falling(4, n_sites), "stat_values": falling(3, n_sites)}
+    path = build("wide.hdf5", **places, **values, edit=chunked((n_sites, 1, 1, 3)))
+    with h5py.File(path) as file:
+        dataset = file["hcurves-rlzs"].id
+        return path, sorted(dataset.get_chunk_info(number).byte_offset for number in range(dataset.get_num_chunks()))
+
+
+@pytest.fixture
+def read_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where HDF5 has read; a chunk is read whole, from its first byte, each time that it is unpacked."""
+    places: list[int] = []
+
+    class Watched(plain._PlainFile):
+        def readinto(self, buffer: Any, /) -> int:
+            places.append(self.tell())
+            return super().readinto(buffer)
+
+    monkeypatch.setattr(plain, "_PlainFile", Watched)
+    return places
+
+
+def test_blocks_of_sites_unpack_each_chunk_once(wide: tuple[Path, list[int]], read_at: list[int]) -> None:
+    path, chunks = wide
+    with open_calculation(path) as calculation:
+        for start in range(0, 20_000, 1_000):
+            calculation.read("realisations", start, start + 1_000)
+    assert sorted(place for place in read_at if place in chunks) == chunks
+
+
+def test_looking_at_all_curves_unpacks_each_chunk_once_whatever_is_remembered(
+    wide: tuple[Path, list[int]], read_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, chunks = wide
+    monkeypatch.setattr(boxes, "CACHE_BYTES", 0)
+    monkeypatch.setattr(examination, "require_whole_chunks", lambda dataset: None)
+    with open_calculation(path) as calculation:
+        assert calculation.examine(block_bytes=100_000) == ()
+    assert sorted(place for place in read_at if place in chunks) == chunks
