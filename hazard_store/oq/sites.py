@@ -119,10 +119,7 @@ def read_sites(reader: Reader, codes: SiteCodes, reference_vs30: float | None) -
             f"sitecol/lon has shape {lon.shape} but sitecol/lat {lat.shape}; copy the datastore again",
             source=reader.source,
         )
-    stored_vs30 = _column(reader, "vs30")
-    vs30 = np.full(lon.shape, np.nan if reference_vs30 is None else reference_vs30)
-    if stored_vs30 is not None and np.shape(stored_vs30) == lon.shape and stored_vs30.dtype.kind in "fiu":
-        vs30 = np.asarray(stored_vs30, np.float64)
+    vs30 = _vs30(reader, lon.shape, reference_vs30)
     ids = _column(reader, "custom_site_id") if codes == "auto" else None
     if ids is None and codes == "auto" and isinstance(reader.find("sitecol/custom_site_id"), h5py.Group):
         raise NotStorableError(
@@ -154,6 +151,25 @@ def _column(reader: Reader, name: str) -> Any:
     if isinstance(found, h5py.Dataset) and found.dtype.names and name in found.dtype.names:
         return reader.values("sitecol")[name]
     return None
+
+
+def _vs30(reader: Reader, shape: tuple[int, ...], reference_vs30: float | None) -> NDArray[np.float64]:
+    """Return the vs30 of each site; the job's own stands for values that are missing, never for wrong ones."""
+    stored = _column(reader, "vs30")
+    if stored is None:
+        if isinstance(reader.find("sitecol/vs30"), h5py.Group):
+            raise NotStorableError(
+                "sitecol/vs30 is a group, expected a dataset; copy the datastore again", source=reader.source
+            )
+        return np.full(shape, np.nan if reference_vs30 is None else reference_vs30)
+    values = np.atleast_1d(np.asarray(stored))
+    if values.dtype.kind not in "fiu" or values.shape != shape:
+        raise NotStorableError(
+            f"sitecol/vs30 has shape {values.shape} and dtype {values.dtype}, expected {shape} and numbers; "
+            "copy the datastore again",
+            source=reader.source,
+        )
+    return np.asarray(values, np.float64)
 
 
 def _coordinates(values: Any, reader: Reader) -> NDArray[np.float64]:

@@ -195,3 +195,26 @@ def test_damaged_site_collections(build: Build) -> None:
 def test_unknown_choice_of_site_codes(sound_hdf5: Path) -> None:
     with pytest.raises(UsageError, match="expected auto or normalised"):
         open_calculation(sound_hdf5, sites="other")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (np.array([100.0, 200.0]), r"sitecol/vs30 has shape \(2,\) and dtype float64, expected \(3,\) and numbers"),
+        (np.full((3, 1), 100.0), r"sitecol/vs30 has shape \(3, 1\)"),
+        (np.array([b"300", b"400", b"500"]), r"sitecol/vs30 has shape \(3,\) and dtype \|S3"),
+        (None, "sitecol/vs30 is a group"),
+    ],
+)
+def test_vs30_that_is_wrong_is_not_replaced_by_that_of_the_job(
+    stored: np.ndarray | None, reason: str, build: Build, job: Job
+) -> None:
+    def edit(file: h5py.File) -> None:
+        del file["sitecol/vs30"]
+        if stored is None:
+            file.create_group("sitecol/vs30")
+        else:
+            file["sitecol/vs30"] = stored
+
+    with pytest.raises(NotStorableError, match=reason):
+        open_calculation(build(edit=edit, oqparam=job(reference_vs30_value=760.0)))
