@@ -150,12 +150,13 @@ class Calculation:
 
     def _set_realisations(self, reader: Reader, parent: str | os.PathLike[str] | None) -> None:
         tree = self._attempt(lambda: read_logic_tree(reader, self.engine_version, self.parameters), None)
-        weights = self._attempt(lambda: read_weights(reader), None)
+        unknown: tuple[NDArray[np.float64] | None, str] = (None, "")
+        weights, fault = self._attempt(lambda: read_weights(reader), unknown)
         rlzs = self._curve_sets.get("realisations")
         n_stored = rlzs.shape[1] if rlzs else None
         if tree is None and parent is not None:
             found = self._attempt(lambda: tree_of_parent(parent, self.source, self.sites, n_stored), None)
-            tree, weights = found or (None, weights)
+            tree, weights, fault = found or (None, weights, fault)
         elif parent is not None:
             self._findings.warn(f"the parent {os.fspath(parent)} was not needed: the file holds its own logic tree")
         if tree is None and parent is None and self._curve_sets:
@@ -165,7 +166,7 @@ class Calculation:
                     f"the logic tree is in its parent (hazard_calculation_id {calculation}); "
                     "name that file as its parent to have the paths of the realisations"
                 )
-        self.realisations = establish_realisations(tree, weights, n_stored, self._findings)
+        self.realisations = establish_realisations(tree, weights, n_stored, self._findings, fault)
         if tree is not None:
             self.logic_tree = tables_of(tree, self.realisations)
             self.imts_with_own_weights = tuple(imt for imt in self.imtls if imt in tree.imts_with_own_weights)

@@ -265,11 +265,16 @@ def _table(rows: Any, columns: tuple[str, ...]) -> dict[str, list[Any]]:
 _TABLE_COLUMNS = ("branchset", "branch", "utype", "uvalue", "trt", "uncertainty", "weight")
 
 
-def read_weights(reader: Reader) -> NDArray[np.float64] | None:
-    """Return the stored weights, shape (R,), or `None`; of weights per IMT those of the last column, the common one."""
+def read_weights(reader: Reader) -> tuple[NDArray[np.float64] | None, str]:
+    """Return the stored weights, shape (R,), or `None`; of weights per IMT those of the last column, the common one.
+
+    Besides, why weights that are there cannot be told, or an empty text: paths must not pass for checked against them.
+    """
     found = reader.find("weights")
+    if found is None:
+        return None, ""
     if not isinstance(found, h5py.Dataset):
-        return None
+        return None, "weights is a group, expected an array"
     values = reader.values("weights")
     try:
         if values.dtype.names:
@@ -277,9 +282,11 @@ def read_weights(reader: Reader) -> NDArray[np.float64] | None:
         weights = np.asarray(values, np.float64)
     except READ_ERRORS as exc:
         raise reader.damaged("weights", exc) from exc
-    if weights.ndim == 2:
+    if weights.ndim == 2 and weights.shape[1]:
         weights = weights[:, -1]
-    return weights if weights.ndim == 1 else None
+    if weights.ndim != 1:
+        return None, f"weights has shape {weights.shape}, expected one a realisation"
+    return weights, ""
 
 
 def tables_of(tree: LogicTree, realisations: Sequence[Realisation]) -> LogicTreeTables:

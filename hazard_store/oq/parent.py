@@ -21,8 +21,8 @@ POSITION_TOLERANCE_DEGREES = 1e-4
 
 def tree_of_parent(
     parent: str | os.PathLike[str], source: str, sites: Sites, n_stored: int | None
-) -> tuple[LogicTree, NDArray[np.float64] | None]:
-    """Return logic tree and weights of the file `parent`, having checked that it can be the parent.
+) -> tuple[LogicTree, NDArray[np.float64] | None, str]:
+    """Return logic tree and weights of the file `parent`, having checked that it can be one; see `read_weights`.
 
     Parameters
     ----------
@@ -49,7 +49,8 @@ def tree_of_parent(
         reader = Reader(opened.file, opened.stream, name)
         version = str(root_attributes(reader)["engine_version"])
         theirs = read_sites(reader, "normalised", None)
-        tree, weights = read_logic_tree(reader, version, read_parameters(reader)), read_weights(reader)
+        tree = read_logic_tree(reader, version, read_parameters(reader))
+        weights, fault = read_weights(reader)
     finally:
         opened.close()
     if tree is not None:
@@ -61,7 +62,7 @@ def tree_of_parent(
         elif n_stored is not None and n_stored != count:
             reason = f"it has {count} realisations, this calculation {n_stored}"
         else:
-            return tree, weights
+            return tree, weights, fault
     else:
         reason = "it holds no logic tree either"
     raise NotStorableError(f"{name} is not its parent: {reason}; name the right file, or none", source=source)

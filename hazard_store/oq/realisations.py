@@ -18,7 +18,11 @@ MAX_UNCONFIRMED = 1_000_000
 
 
 def establish_realisations(
-    tree: LogicTree | None, weights: NDArray[np.float64] | None, n_stored: int | None, findings: Findings
+    tree: LogicTree | None,
+    weights: NDArray[np.float64] | None,
+    n_stored: int | None,
+    findings: Findings,
+    fault_of_weights: str = "",
 ) -> tuple[Realisation, ...]:
     """Return the realisations of a calculation, in the order of `hcurves-rlzs`.
 
@@ -32,10 +36,14 @@ def establish_realisations(
         R according to `hcurves-rlzs`, if there are any.
     findings : Findings
         Takes a warning if there can be ordinals only.
+    fault_of_weights : str
+        Why weights that are stored are not known.
     """
     n_expected = n_stored if n_stored is not None else None if weights is None else len(weights)
     if tree is None:
         paths, reason = None, "the file holds no full_lt, as its realisations belong to another calculation"
+    elif fault_of_weights:
+        paths, reason = None, fault_of_weights
     else:
         paths, reason = _checked_paths(tree, weights, n_expected)
     if paths is not None:

@@ -194,6 +194,43 @@ def test_a_tree_that_the_file_does_not_bear_out_gives_ordinals_only(
         assert calculation.logic_tree.realisations["branch_path"][3] == "00003"
 
 
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (np.full((4, 1, 1), 0.25), r"weights has shape (4, 1, 1), expected one a realisation"),
+        (np.empty((4, 0)), r"weights has shape (4, 0)"),
+        (np.float64(1), r"weights has shape ()"),
+        (None, "weights is a group"),
+    ],
+)
+def test_weights_of_another_form_do_not_pass_for_checked(stored: np.ndarray | None, reason: str, build: Build) -> None:
+    def edit(file: h5py.File) -> None:
+        del file["weights"]
+        if stored is None:
+            file.create_group("weights")
+        else:
+            file["weights"] = stored
+
+    with open_calculation(build(edit=edit)) as calculation:
+        assert [r.rlz for r in calculation.realisations] == [0, 1, 2, 3]
+        assert {(r.source_path, r.gsim_path, r.weight) for r in calculation.realisations} == {((), (), None)}
+        assert any("paths are not told" in text and reason in text for text in calculation.warnings)
+    child = build("child.hdf5", weights=None, tree={"seed": 1}, edit=without_tree)
+    with open_calculation(child, parent=build("parent.hdf5", edit=edit)) as calculation:
+        assert {r.source_path for r in calculation.realisations} == {()}
+        assert any(reason in text for text in calculation.warnings)
+    with open_calculation(build("stats.hdf5", edit=edit, with_rlzs=False)) as calculation:
+        assert calculation.realisations == ()
+        assert any("realisations are unknown" in text and reason in text for text in calculation.warnings)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_weights_in_a_column_are_those_in_a_row(shape: tuple[int, ...], build: Build) -> None:
+    told = np.reshape([realisation.weight for realisation in expected_realisations()], shape)
+    with open_calculation(build(weights=told)) as calculation:
+        assert calculation.realisations == expected_realisations()
+
+
 def test_a_tree_of_a_billion_paths_is_not_listed(build: Build) -> None:
     rows = [(f"trt{trt:02d}", f"g{branch}", "[A]", 0.1) for trt in range(9) for branch in range(10)]
     with open_calculation(build(tree={"gsim_rows": rows})) as calculation:
