@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hazard_store.errors import NotStorableError
 from hazard_store.oq.hdf5 import READ_ERRORS, Reader, decoded, version_numbers
 
 FIRST_WITH_NEW_GENERATOR = (3, 26)
@@ -28,10 +29,13 @@ MERGED = "reduce-rlzs"
 
 PATH_SEPARATOR = "~"
 
+MAX_SOURCE_PATHS = 500_000
+"""A path with the realisation that is sampled on it takes 900 bytes, and opening a file may take 512 MB."""
+
 _SAMPLING = ("num_samples", "sampling_method", "seed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Realisation:
     """One path through the logic tree.
 
@@ -134,10 +138,12 @@ class LogicTree:
         return self._merged(sampled) if self.merged else _normalised(sampled)
 
     def _enumerated(self) -> Iterator[Path]:
+        # Made once, and not anew for each source path: a million tuples are 80 MB.
+        branches = [tuple(gsim.branch for gsim in gsims) for gsims in itertools.product(*self.gsims)]
+        weights = [tuple(gsim.weight for gsim in gsims) for gsims in itertools.product(*self.gsims)]
         for path in self.paths:
-            for gsims in itertools.product(*self.gsims):
-                weight = math.prod((gsim.weight for gsim in gsims), start=path.weight)
-                yield path.branches, tuple(gsim.branch for gsim in gsims), weight
+            for gsim_path, factors in zip(branches, weights, strict=True):
+                yield path.branches, gsim_path, math.prod(factors, start=path.weight)
 
     def _sampled(self, legacy: bool) -> Iterator[Path]:
         repeated = [path for path in self.paths for _ in range(path.samples)]
@@ -190,8 +196,15 @@ def read_logic_tree(reader: Reader, engine_version: str, parameters: dict[str, A
     Raises
     ------
     NotStorableError
-        If it is there but damaged.
+        If it is there but damaged, or larger than can be read.
     """
+    stored = reader.dataset("full_lt/sm_data")
+    if stored is not None and stored.size is not None and stored.size > MAX_SOURCE_PATHS:
+        raise NotStorableError(
+            f"full_lt/sm_data holds {stored.size:,} paths through the source models, and {MAX_SOURCE_PATHS:,} is what "
+            "can be read at most; run the job with a lower number_of_logic_tree_samples",
+            source=reader.source,
+        )
     model_rows, gsim_rows = reader.values("full_lt/sm_data"), reader.values("full_lt/gsim_lt")
     if model_rows is None or gsim_rows is None:
         return None
@@ -291,19 +304,28 @@ def read_weights(reader: Reader) -> tuple[NDArray[np.float64] | None, str]:
 
 def tables_of(tree: LogicTree, realisations: Sequence[Realisation]) -> LogicTreeTables:
     """Return the tables of `tree` with the realisations as they were established."""
+    source_paths = _joined(realisation.source_path for realisation in realisations)
+    gsim_paths = _joined(realisation.gsim_path for realisation in realisations)
     seen: dict[str, int] = {}
     branch_paths = []
-    for realisation in realisations:
-        path = PATH_SEPARATOR.join((*realisation.source_path, *realisation.gsim_path)) or f"{realisation.rlz:05d}"
+    for realisation, source_path, gsim_path in zip(realisations, source_paths, gsim_paths, strict=True):
+        told = [source_path] * bool(realisation.source_path) + [gsim_path] * bool(realisation.gsim_path)
+        path = PATH_SEPARATOR.join(told) or f"{realisation.rlz:05d}"
         seen[path] = seen.get(path, 0) + 1
         branch_paths.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
     return LogicTreeTables(
         sources=tree.source_table,
         gsims=tree.gsim_table,
         realisations={
-            "source_path": [PATH_SEPARATOR.join(realisation.source_path) for realisation in realisations],
-            "gsim_path": [PATH_SEPARATOR.join(realisation.gsim_path) for realisation in realisations],
+            "source_path": source_paths,
+            "gsim_path": gsim_paths,
             "branch_path": branch_paths,
             "weight": [realisation.weight for realisation in realisations],
         },
     )
+
+
+def _joined(paths: Iterable[tuple[str, ...]]) -> list[str]:
+    """Join the branch ids of each path; equal paths share one text."""
+    texts: dict[tuple[str, ...], str] = {}
+    return [texts.get(path) or texts.setdefault(path, PATH_SEPARATOR.join(path)) for path in paths]

@@ -10,11 +10,10 @@ from hazard_store.oq.logic_tree import LogicTree, Path, Realisation
 
 WEIGHT_RTOL = 1e-5
 WEIGHT_ATOL = 1e-9
-
-MAX_UNCONFIRMED = 1_000_000
-"""Paths that are listed although the file does not confirm their number; real trees have some ten thousand."""
-
 """The file holds weights as float32, of which a product of many branches may be tiny."""
+
+MAX_REALISATIONS = 1_000_000
+"""What is listed: a million take 350 MB, of the 512 that opening a file may take. Real trees have some ten thousand."""
 
 
 def establish_realisations(
@@ -52,7 +51,13 @@ def establish_realisations(
             Realisation(rlz, source_path, gsim_path, weight)
             for rlz, ((source_path, gsim_path, _), weight) in enumerate(zip(paths, told, strict=True))
         )
-    if n_expected is None:
+    if n_stored is not None and n_stored > MAX_REALISATIONS:
+        findings.refuse(
+            f"hcurves-rlzs holds {n_stored:,} realisations, and {MAX_REALISATIONS:,} is what can be read at most; "
+            "run the job with individual_rlzs = false, or sample its logic tree"
+        )
+        return ()
+    if n_expected is None or n_expected > MAX_REALISATIONS:
         findings.warn(f"realisations are unknown: {reason}")
         return ()
     findings.warn(f"realisations are numbered but their paths are not told: {reason}")
@@ -65,13 +70,12 @@ def _checked_paths(
 ) -> tuple[list[Path] | None, str]:
     """Return the paths if count and weights agree with the file, else `None` and what does not agree."""
     count = tree.count()
-    if n_expected is None and count > MAX_UNCONFIRMED:
-        return None, f"the logic tree has {count:,} paths, and the file neither curves nor weights of realisations"
-    if tree.merged and tree.num_samples and count > MAX_UNCONFIRMED:
-        return None, f"the logic tree has {count:,} samples, too many to be merged"
     # Counting is a multiplication, enumerating is not: a tree of a billion paths must not be listed to be refused.
     if n_expected is not None and count != n_expected and not (tree.merged and tree.num_samples):
         return None, f"the logic tree has {count} paths, the file {n_expected} realisations"
+    if count > MAX_REALISATIONS:
+        kind = "samples" if tree.num_samples else "paths"
+        return None, f"the logic tree has {count:,} {kind}, and {MAX_REALISATIONS:,} is what is listed at most"
     if n_expected is not None and weights is not None and len(weights) != n_expected:
         return None, f"the file holds {len(weights)} weights for {n_expected} realisations"
     agreeing = [paths for paths in _candidates(tree) if _agree(paths, weights, n_expected)]

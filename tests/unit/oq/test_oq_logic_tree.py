@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hazard_store.errors import NotADatastoreError, NotStorableError
-from hazard_store.oq import Realisation, open_calculation
+from hazard_store.oq import Realisation, logic_tree, open_calculation, realisations
 from hazard_store.oq.logic_tree import GsimBranch, LogicTree, SourceModelPath
 
 Build = Callable[..., Path]
@@ -229,6 +229,30 @@ def test_weights_in_a_column_are_those_in_a_row(shape: tuple[int, ...], build: B
     told = np.reshape([realisation.weight for realisation in expected_realisations()], shape)
     with open_calculation(build(weights=told)) as calculation:
         assert calculation.realisations == expected_realisations()
+
+
+def test_more_realisations_than_can_be_listed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realisations, "MAX_REALISATIONS", 4)
+    open_calculation(build()).close()
+    monkeypatch.setattr(realisations, "MAX_REALISATIONS", 3)
+    with pytest.raises(NotStorableError, match="hcurves-rlzs holds 4 realisations, and 3 is what can be read at most"):
+        open_calculation(build())
+    for weights in ("of the tree", None):
+        with open_calculation(build("stats.hdf5", with_rlzs=False, weights=weights, tree={"seed": 42})) as calculation:
+            assert calculation.realisations == ()
+            assert any("the logic tree has 4 paths, and 3 is what is listed" in text for text in calculation.warnings)
+    monkeypatch.setattr(logic_tree, "MAX_SOURCE_PATHS", 1)
+    with pytest.raises(NotStorableError, match="sm_data holds 2 paths through the source models, and 1 is"):
+        open_calculation(build())
+
+
+def test_realisations_share_what_they_have_in_common(build: Build) -> None:
+    with open_calculation(build()) as calculation:
+        first, _, third, _ = calculation.realisations
+        tables = calculation.logic_tree
+    assert first.gsim_path is third.gsim_path
+    assert tables is not None
+    assert tables.realisations["gsim_path"][0] is tables.realisations["gsim_path"][2]
 
 
 def test_a_tree_of_a_billion_paths_is_not_listed(build: Build) -> None:
