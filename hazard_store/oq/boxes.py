@@ -12,7 +12,7 @@ from h5py import h5d, h5p
 MAX_CHUNKS = 4096
 """HDF5 chunks of one read: for each HDF5 keeps 7 KB until the read is done, however short it is (measured on 2.0)."""
 
-CACHE_BYTES = 64 << 20
+MAX_CACHE_BYTES = 64 << 20
 """Of unpacked chunks, for the next block of sites. HDF5's own megabyte holds a few of them.
 
 Chunks as h5py chooses them have 700 to 1,400 of 11,500 sites, and all chunks of these together 40 to 60 MB: with
@@ -30,13 +30,15 @@ def remembering_chunks(dataset: h5py.Dataset) -> h5py.Dataset:
     if dataset.chunks is None or dataset.chunks[0] == 1:
         return dataset
     of_same_sites = math.prod(-(-n // chunk) for n, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
-    if of_same_sites * math.prod(dataset.chunks) * dataset.dtype.itemsize > CACHE_BYTES:
+    cache_bytes = of_same_sites * math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if cache_bytes > MAX_CACHE_BYTES:
         return dataset
     file, name = dataset.file, dataset.name
     # While it is open, HDF5 opens it again as it is.
     dataset.id.close()
     access = h5p.create(h5p.DATASET_ACCESS)
-    access.set_chunk_cache(_CACHE_SLOTS, CACHE_BYTES, 0.75)
+    # No more than these: a worker reads statistics and realisations, and has 350 MB for all that it does.
+    access.set_chunk_cache(_CACHE_SLOTS, cache_bytes, 0.75)
     return h5py.Dataset(h5d.open(file.id, name.encode(), access))
 
 

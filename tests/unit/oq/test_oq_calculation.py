@@ -286,7 +286,7 @@ def test_looking_at_all_curves_unpacks_each_chunk_once_whatever_is_remembered(
     wide: tuple[Path, list[int]], read_at: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, chunks = wide
-    monkeypatch.setattr(boxes, "CACHE_BYTES", 0)
+    monkeypatch.setattr(boxes, "MAX_CACHE_BYTES", 0)
     monkeypatch.setattr(examination, "require_whole_chunks", lambda dataset: None)
     with open_calculation(path) as calculation:
         assert calculation.examine(block_bytes=100_000) == ()
