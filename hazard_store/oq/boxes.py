@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import h5py
 from h5py import h5d, h5p
 
+POE_BYTES = 4  # float32
+
 MAX_CHUNKS = 4096
 """HDF5 chunks of one read: for each HDF5 keeps 7 KB until the read is done, however short it is (measured on 2.0)."""
 
@@ -52,7 +54,7 @@ def boxes_in(
 
 
 def boxes_of(
-    region: Sequence[slice], unit: Sequence[int], box_bytes: float, max_units: float = math.inf, item_bytes: int = 4
+    region: Sequence[slice], unit: Sequence[int], box_bytes: float, max_units: float = math.inf
 ) -> Iterator[tuple[slice, ...]]:
     """Yield boxes that cover a region of an array, the last axis fastest, each of at most `box_bytes`.
 
@@ -70,7 +72,7 @@ def boxes_of(
     [(slice(1, 2, None), slice(0, 10, None)), (slice(2, 4, None), slice(0, 10, None))]
     """
     units = [-(-along.stop // length) - along.start // length for along, length in zip(region, unit, strict=True)]
-    fitting = max(1, int(min(math.prod(units), max_units, box_bytes / (item_bytes * math.prod(unit)))))
+    fitting = max(1, int(min(math.prod(units), max_units, box_bytes / (POE_BYTES * math.prod(unit)))))
     slices: list[list[slice]] = []
     for along, length, n_units in reversed(list(zip(region, unit, units, strict=True))):
         count = max(1, min(n_units, fitting))
