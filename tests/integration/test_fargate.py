@@ -352,7 +352,7 @@ def test_the_hook_of_a_run_that_is_killed_takes_its_cluster_away(
             {"dask-worker": "CannotPullContainerError: no such image"},
             "its worker did not come up: CannotPullContainerError: no such image",
         ),
-        ({"dask-scheduler": ""}, r"its scheduler did not come up: nothing answers at 127\.[.0-9]+ after 2 s"),
+        ({"dask-scheduler": ""}, r"its scheduler did not come up: nothing answers at 127\.[.0-9]+ after 5 s"),
         ({"dask-worker": ""}, "no worker came to its scheduler within 8 s"),
     ],
     ids=["scheduler-stops", "worker-stops", "scheduler-silent", "worker-silent"],
@@ -367,7 +367,7 @@ def test_a_cluster_that_does_not_come_up_is_one_line(
 ) -> None:
     fargate.broken = broken
     if broken == {"dask-scheduler": ""}:
-        monkeypatch.setattr(fargate_cluster, "START_SECS", 2.0)
+        monkeypatch.setattr(fargate_cluster, "START_SECS", 5.0)
 
     def shorten() -> None:
         # Not before the scheduler is under way: on a busy machine it takes longer than that to come up.
