@@ -168,7 +168,7 @@ def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iter
     job, steps = plan.job_of(where.workers, where.chunks_a_worker), plan.steps()
     plan.share.set(job.chunks_under_way)
     ended, alive, unstored = 0, False, None
-    for group in _groups(plan):
+    for group in _groups(job, steps):
         if unstored is not None:
             yield from (_not_tried(step, unstored) for step in group)
             continue
@@ -183,14 +183,13 @@ def run_chunks(plan: StorePlan, where: Cluster, runner: TaskRunner[Any]) -> Iter
         plan.share.end()
 
 
-def _groups(plan: StorePlan) -> list[list[Chunk | None]]:
+def _groups(job: StoreJob, steps: list[Chunk | None]) -> list[list[Chunk | None]]:
     """Give the steps in groups, each of which begins when the one before it has ended.
 
     In `location` tables nothing but the meta says in which bins a calculation's items are: one that was killed before
     it had a meta would leave items that no delete finds.
     """
-    steps = plan.steps()
-    return [steps[:1], steps[1:]] if plan.meta_todo and plan.job.layout.is_by_bin else [steps]
+    return [steps[:1], steps[1:]] if None in steps and job.layout.is_by_bin else [steps]
 
 
 def _not_tried(step: Chunk | None, why: str) -> ChunkOutcome:

@@ -52,10 +52,8 @@ def text_bytes_of_rows(dataset: h5py.Dataset, stream: io.RawIOBase | IO[bytes]) 
     if not places or stored_bytes != n_rows * row_bytes:
         return None
     names = [f"at {place}" for place in places]
-    row = np.dtype(
-        {"names": names, "formats": [_LENGTH] * len(places), "offsets": places,
-         "itemsize": row_bytes}
-    )  # fmt: skip
+    formats = [_LENGTH] * len(places)
+    row = np.dtype({"names": names, "formats": formats, "offsets": places, "itemsize": row_bytes})
     found = [np.zeros(0, np.int64)]
     step = max(1, _READ_BYTES // row_bytes)
     stream.seek(start)
