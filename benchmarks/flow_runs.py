@@ -14,8 +14,10 @@ from pathlib import Path
 from benchmarks.options import Options
 from benchmarks.processes import Usage
 from benchmarks.stores import local_store
+from hazard_store.cli.runner import STORE, load_runner, run_store
 from hazard_store.jobs import Silent, StoreReport, StoreRequest
 from hazard_store.local.prefect_server import PrefectServer
+from hazard_store.settings import Settings
 
 # Sites of 16 curves. DynamoDB Local takes some 150 `list` curves a second, whoever sends them.
 LOCAL_SITES = {"list": 150, "packed": 3_000}
@@ -26,6 +28,8 @@ def prefect_server(home: Path) -> Iterator[None]:
     """A Prefect server for the flows of this process and their workers, which find it in the environment."""
     with PrefectServer.start(home=home) as server:
         os.environ.update(PREFECT_API_URL=server.api_url, PREFECT_HOME=str(home))
+        # As the command does, before anything else of Prefect is loaded: its console stays quiet.
+        load_runner(STORE)
         from flows.server import send_the_last
 
         try:
@@ -60,13 +64,12 @@ def store(
     max_wcu: float | None = None,
 ) -> FlowRun:
     """Store a calculation on local workers, in the store that the environment names."""
-    from flows.store_hazard import run
-
     request = StoreRequest(str(path), "BENCH", encoding=encoding, partition=partition, max_wcu=max_wcu)
+    settings = Settings.from_environment()
     _forget_fork_server()
     with Usage() as usage:
         started = time.perf_counter()
-        report = run(request, "local", workers, Silent())
+        report = run_store(request, settings, "local", workers, Silent())
         seconds = time.perf_counter() - started
     if not report.complete:
         raise SystemExit(f"the store of the benchmark failed: {[o.error for o in report.failed]}")

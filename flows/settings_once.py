@@ -46,5 +46,7 @@ def settings_once() -> Iterator[None]:
     if now is None:
         yield
         return
-    with _SettingsOnce(profile=now.profile, settings=now.settings):
+    with _SettingsOnce(profile=now.profile, settings=now.settings) as once:
+        # Here rather than at the first task, for which workers may be waiting that have just started.
+        once.serialize()
         yield

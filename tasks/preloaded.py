@@ -11,11 +11,14 @@ from importlib import import_module
 from hazard_store.importing import objects_that_stay
 
 with objects_that_stay():
-    # Prefect loads the first two when a task runs first.
-    for _name in ("prefect_aws", "prefect_dask", "tasks.storing"):
-        import_module(_name)
+    # Prefect itself would look through all installed packages for its collections when a task runs first, in each of
+    # a worker's threads.
+    import_module("prefect.plugins").load_prefect_collections()
+    import_module("tasks.storing")
     # Numba makes itself ready for compiled code when some is loaded first, which is most of what that takes.
     import_module("hazard_store.layouts.packed").compile_codec()
-    # What is wrong with AWS's configuration is said where a client is needed, and must not end this process.
+    # What is wrong with a configuration is said where a client is needed, and must not end this process.
+    with suppress(Exception):
+        import_module("tasks.tls_once").make_tls_context()
     with suppress(Exception):
         import_module("hazard_store.storage.connection").get_ready()

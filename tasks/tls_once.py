@@ -38,6 +38,18 @@ def _context(cafile: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cafile)
 
 
+def make_tls_context() -> None:
+    """Make the context that clients of this process will want, and of those that are forked from it.
+
+    Raises
+    ------
+    OSError
+        If the certificates that Prefect's settings name cannot be read.
+    """
+    # It connects to nothing before it is used.
+    orchestration.SyncPrefectClient("http://localhost/api")
+
+
 def share_tls_context() -> None:
     """Let Prefect's clients that are made in this process from now on share their context."""
     orchestration.ssl = _Ssl("ssl")  # type: ignore[attr-defined]
