@@ -6,14 +6,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from hazard_store import meta
 from hazard_store.chunks import kinds_of
 from hazard_store.errors import UsageError
 from hazard_store.inventory import places_of
 from hazard_store.jobs import StoreJob, StoreRequest
 from hazard_store.layouts import layout_from_names
 from hazard_store.ledger import META_CHUNK
-from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text
+from hazard_store.names import CURVE_PARTS, PARTS, CurvePart, Part, haz_sol_id_from_text, parts_in_order
 from hazard_store.oq import Calculation
 from hazard_store.oq.trial import open_tried
 from hazard_store.planning import Chunk, plan_chunks, select_chunks
@@ -66,7 +65,7 @@ def check_request(request: StoreRequest, settings: Settings) -> Checked:
         for part in request.parts:
             if part != "meta" and part not in curves_per_site:
                 raise UsageError(_missing_part(part, calculation))
-        parts = meta.asked_parts(request.parts or ("meta", *curves_per_site))
+        parts = parts_in_order(request.parts or ("meta", *curves_per_site))
         tables = {CalculationMeta.table_base, LedgerEntry.table_base, *(layout.table_base(p) for p in curves_per_site)}
         made = require_tables(tables | ({V2Meta.table_base} if layout.is_v2 else set()), settings)
         # Reads the whole file, and so comes after what fails quickly.

@@ -16,10 +16,12 @@ from hazard_store import digest, ledger, meta
 from hazard_store.errors import HazardStoreError, LeaseLostError, SourceChangedError, StorageError
 from hazard_store.jobs import ChunkOutcome, StoreJob
 from hazard_store.layouts import CurveBlock
-from hazard_store.lease import LEASE_POLICY, Permit
+from hazard_store.lease import LEASE_POLICY
 from hazard_store.ledger import META_CHUNK, ChunkRecord, Ledger
+from hazard_store.meta_document import calculation_to_document, document_digest
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart, Part, rlz_to_text
 from hazard_store.oq import Calculation, open_calculation
+from hazard_store.permit import Permit
 from hazard_store.planning import BLOCK_BYTES, Chunk, split_into_blocks
 from hazard_store.storage.connection import contact
 from hazard_store.storage.control import WriteControl, controls
@@ -124,12 +126,12 @@ def store_meta(job: StoreJob) -> Metrics:
         kinds: dict[CurvePart, list[str]] = {
             part: kinds_of(calculation, part) for part in CURVE_PARTS if calculation.curves[part] is not None
         }
-        document = meta.calculation_to_document(calculation, kinds)
+        document = calculation_to_document(calculation, kinds)
         wcu = meta.write_meta(meta.Meta(job.haz_sol_id, job.layout, False, job.parts, document), job.settings)
         seconds = time.monotonic() - started
         metrics = Metrics(items=1, wcu=wcu, seconds=seconds, source_bytes=calculation.take_fetched_bytes())
         permit.check()
-        done = ledger.end_chunk(record, status="done", items=1, wcu=wcu, digest=meta.document_digest(document))
+        done = ledger.end_chunk(record, status="done", items=1, wcu=wcu, digest=document_digest(document))
         Ledger(job.settings).save_chunk(job.haz_sol_id, job.layout, done)
     return metrics
 

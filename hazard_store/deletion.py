@@ -32,6 +32,7 @@ from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, table_name
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import Place, StoredCurves
+from hazard_store.v2_meta import delete_v2_meta
 
 OnProgress = Callable[[int, int], None]
 """Takes the items deleted so far, and how many the ledger expects (0 if it does not know)."""
@@ -246,7 +247,7 @@ def _stop_readers(haz_sol_id: str, found: _Found, settings: Settings) -> int:
     """Say that the calculation is not whole any more; gives the number of V2 meta items removed."""
     if found.meta is not None:
         meta_room.mark_complete(haz_sol_id, found.layout, settings, complete=False)
-    return meta_room.delete_v2_meta(haz_sol_id, settings) if found.has_v2_meta else 0
+    return delete_v2_meta(haz_sol_id, settings) if found.has_v2_meta else 0
 
 
 def _forget_chunks(haz_sol_id: str, found: _Found, settings: Settings) -> int:

@@ -6,7 +6,7 @@ died, and the newcomer takes it over. Only durations on one clock are compared, 
 but for leases so old (`FORGOTTEN_SECS`) that no clock is off by that much.
 
 The lease is the permission to write as well: whoever stores a chunk of the run, on whatever machine, looks at it every
-few seconds (`Permit`) and ends when it was given back, taken over, or is not renewed any more. So a run that is
+few seconds (`permit.Permit`) and ends when it was given back, taken over, or is not renewed any more. So a run that is
 cancelled stops its workers by giving the lease back, and one that was killed by no longer renewing it. Until they have
 looked they write: a lease that is given back while chunks are under way stays, as `ended`, and whoever takes it, or
 that of a dead run, waits `STOP_SECS` before anything is written.
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.expressions.condition import Condition
 
-from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError, StorageError
+from hazard_store.errors import HazardStoreError, LeaseHeldError, LeaseLostError
 from hazard_store.layouts import Layout
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import RetryPolicy, is_condition_failure, translated
@@ -227,87 +227,6 @@ class Lease:
                 return False
             raise
         return True
-
-
-class Permit:
-    """Whether a run may write: a look at its lease from wherever its chunks are stored.
-
-    Parameters
-    ----------
-    haz_sol_id : str
-    holder : str
-        The run for which is asked.
-    read : callable
-        Gives the lease, as ``Lease.read``.
-    clock : callable
-
-    Attributes
-    ----------
-    lost : str or None
-        Why the run must not write any more, once ``check`` found that; it stays so.
-    chunks : int or None
-        How many chunks share the run's write budget, as the lease said at the last look.
-    """
-
-    def __init__(
-        self,
-        haz_sol_id: str,
-        holder: str,
-        read: Callable[[], LeaseEntry | None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.lost: str | None = None
-        self.chunks: int | None = None
-        self._haz_sol_id = haz_sol_id
-        self._holder = holder
-        self._read = read
-        self._clock = clock
-        self._seen: tuple[str, float] | None = None  # the beat, and when it was first seen
-
-    @classmethod
-    def of(cls, haz_sol_id: str, layout: Layout, holder: str, settings: Settings) -> Permit:
-        """Make one that reads the ledger's table."""
-        return cls(haz_sol_id, holder, Lease(haz_sol_id, layout, holder, settings).read)
-
-    def check(self) -> None:
-        """Look at the lease.
-
-        A read that fails says nothing about the lease, and while the store does not answer its holder cannot renew it
-        either: what was seen before is forgotten, so that only a beat that is seen to stand still counts as one.
-
-        Raises
-        ------
-        LeaseLostError
-            If it was given back, another run has it, or it was not renewed for `LEASE_SECS`.
-        """
-        if self.lost is None:
-            try:
-                lease = self._read()
-            except StorageError:
-                self._seen = None
-                return
-            self.lost = self._judge(lease)
-        if self.lost is not None:
-            raise LeaseLostError(self.lost)
-
-    def _judge(self, lease: LeaseEntry | None) -> str | None:
-        if lease is None or (lease.ended and lease.holder == self._holder):
-            return (
-                f"run {self._holder} has no lease of {self._haz_sol_id!r}: it was cancelled or has ended, and nothing "
-                "more is written for it"
-            )
-        if lease.holder != self._holder:
-            return f"run {lease.holder} has taken the lease of {self._haz_sol_id!r} from run {self._holder}"
-        self.chunks = None if lease.chunks is None else int(lease.chunks)
-        now = self._clock()
-        if self._seen is None or self._seen[0] != lease.beat:
-            self._seen = (lease.beat, now)
-        elif now - self._seen[1] >= LEASE_SECS:
-            return (
-                f"run {self._holder} has not renewed its lease of {self._haz_sol_id!r} for {LEASE_SECS:g} s: its "
-                "process is dead or cut off from the store"
-            )
-        return None
 
 
 @contextmanager

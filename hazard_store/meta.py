@@ -8,9 +8,7 @@ the old document go after that. A reader who had the old head, and comes too lat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -21,28 +19,17 @@ import zstandard
 
 from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.layouts import LAYOUTS, Layout
-from hazard_store.names import CurvePart, HazSolId, Part
-from hazard_store.oq import Calculation
+from hazard_store.meta_document import document_to_json
+from hazard_store.names import CurvePart, HazSolId
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import translated
-from hazard_store.storage.models import CalculationMeta, V2Meta, bind
+from hazard_store.storage.models import CalculationMeta, bind
 
 # An item holds 400 KB, attribute names included; the rest of a segment's item is under 1 KB.
 MAX_SEGMENT_BYTES = 390_000
 
 # A document is JSON of at most some MB; the bound keeps a damaged one from asking for all memory.
 MAX_DOCUMENT_BYTES = 1 << 30
-
-# Where the sites' columns go in a document's JSON: no other text of it has this byte, which JSON escapes.
-_PLACE_OF_SITES = b"\0"
-_ROWS_A_PIECE = 8_192
-
-# What a V2 meta's item may hold before attributes are left out, biggest and least asked for first.
-MAX_V2_ITEM_BYTES = 395_000
-_V2_DROP_ORDER = ("rlz_lt", "src_lt", "gsim_lt", "locs")
-
-# The vs30 of a V2 meta whose sites differ: readers filter on one number, and no single site's would be true of all.
-V2_SITE_SPECIFIC_VS30 = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class Meta:
     parts : tuple of str
         The parts that were asked for.
     document : dict
-        The calculation as ``calculation_to_document`` wrote it.
+        The calculation as ``meta_document.calculation_to_document`` wrote it.
     generation : str
         Another one for another document, of a meta that was read.
     """
@@ -115,68 +102,6 @@ class Meta:
             "complete": self.complete,
             "parts": list(self.parts),
         } | document
-
-
-def calculation_to_document(calculation: Calculation, kinds: dict[CurvePart, list[str]]) -> dict[str, Any]:
-    """Put together what readers need to know of a calculation: columns for what has thousands of rows.
-
-    Those of the sites are as the calculation has them, for `document_to_json`; a document that was read has lists.
-    """
-    tree = calculation.logic_tree
-    realisations = calculation.realisations
-    return {
-        "engine_version": calculation.engine_version,
-        "calculation_mode": calculation.calculation_mode,
-        "investigation_time": calculation.investigation_time,
-        "fingerprint": calculation.fingerprint,
-        "imtls": {imt: levels.tolist() for imt, levels in calculation.imtls.items()},
-        "stats": list(calculation.stats),
-        "mean": {
-            "of": "rates" if calculation.averages_rates else "poes",
-            "imts_with_own_weights": list(calculation.imts_with_own_weights),
-        },
-        "kinds": kinds,
-        "curves": {part: None if shape is None else list(shape) for part, shape in calculation.curves.items()},
-        "sites": {
-            "code": calculation.sites.codes,
-            "lon": calculation.sites.lon,
-            "lat": calculation.sites.lat,
-            "vs30": calculation.sites.vs30,
-        },
-        "realisations": {
-            "rlz": [realisation.rlz for realisation in realisations],
-            "source_path": [list(realisation.source_path) for realisation in realisations],
-            "gsim_path": [list(realisation.gsim_path) for realisation in realisations],
-            "weight": [realisation.weight for realisation in realisations],
-        },
-        "logic_tree": None
-        if tree is None
-        else {"sources": tree.sources, "gsims": tree.gsims, "realisations": tree.realisations},
-        "warnings": list(calculation.warnings),
-    }
-
-
-def document_to_json(document: dict[str, Any]) -> Iterator[bytes]:
-    """Give a document's JSON in pieces: a million sites would take hundreds of MB of a worker at once."""
-    frame = orjson.dumps(document | {"sites": orjson.Fragment(_PLACE_OF_SITES)})
-    before, after = frame.split(_PLACE_OF_SITES)
-    yield before
-    for number, (name, column) in enumerate(document["sites"].items()):
-        yield b'%b"%b":[' % (b"," if number else b"{", name.encode())
-        for start in range(0, len(column), _ROWS_A_PIECE):
-            # NaN, of sites without vs30, becomes null.
-            rows = orjson.dumps(column[start : start + _ROWS_A_PIECE], option=orjson.OPT_SERIALIZE_NUMPY)
-            yield (b"," if start else b"") + rows[1:-1]
-        yield b"]"
-    yield b"}" + after
-
-
-def document_digest(document: dict[str, Any]) -> str:
-    """Digest a document, the same before it is stored and after it is read: 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    for piece in document_to_json(document):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _compress(document: dict[str, Any]) -> bytes:
@@ -319,100 +244,3 @@ def delete_meta(haz_sol_id: str, layout: Layout, settings: Settings) -> int:
 
 def _segment_entry(layout: str, generation: str, number: int) -> str:
     return f"{layout}#{generation}#{number:04d}"
-
-
-def write_v2_meta(meta: Meta, settings: Settings) -> list[str]:
-    """Write the item by which V2 readers find a calculation; only a complete one may have it.
-
-    Returns
-    -------
-    list of str
-        Names of the attributes that were left out because the item would have exceeded 400 KB. The whole meta
-        stands in our own table.
-    """
-    model = bind(V2Meta, settings)
-    attributes, left_out = v2_large_attributes(meta)
-    vs30 = v2_vs30(meta)
-    with translated(settings, model.Meta.table_name):
-        key = (model().partition_key, f"{meta.haz_sol_id}:{v2_number(vs30)}")
-        delete_v2_meta(meta.haz_sol_id, settings)
-        model(
-            *key,
-            updated=datetime.now(tz=UTC),
-            haz_sol_id=meta.haz_sol_id,
-            vs30=vs30,
-            imts=set(meta.imtls),
-            aggs=set(meta.kinds("stats")) or None,
-            inv_time=meta.document["investigation_time"],
-            **attributes,
-            # Without the condition that there is none: a write that is sent again would meet itself.
-        ).save(add_version_condition=False)
-    return left_out
-
-
-def v2_large_attributes(meta: Meta) -> tuple[dict[str, Any], list[str]]:
-    """Give the attributes of a V2 meta that grow with the calculation, and the names of those that do not fit."""
-    tree = meta.document["logic_tree"] or {}
-    attributes: dict[str, Any] = {
-        "locs": set(meta.codes),
-        # JSONAttribute on top of DataFrame.to_json(): the V2 tables hold the text as a JSON string.
-        "src_lt": _frame_text(tree.get("sources")),
-        "gsim_lt": _frame_text(tree.get("gsims")),
-        "rlz_lt": _frame_text(tree.get("realisations")),
-    }
-    sizes = {
-        name: sum(len(code.encode()) for code in value) if isinstance(value, set) else len(orjson.dumps(value))
-        for name, value in attributes.items()
-        if value is not None
-    }
-    left_out = []
-    for name in _V2_DROP_ORDER:
-        # 8 KB are kept for the keys, the IMTs, the aggs and the rest, which are bounded.
-        if sum(sizes.values()) > MAX_V2_ITEM_BYTES - 8_192 and name in sizes:
-            del sizes[name], attributes[name]
-            left_out.append(name)
-    return attributes, left_out
-
-
-def delete_v2_meta(haz_sol_id: str, settings: Settings) -> int:
-    """Delete a calculation's V2 meta, whatever its vs30; gives the number of items removed."""
-    model = bind(V2Meta, settings)
-    with translated(settings, model.Meta.table_name):
-        items = list(
-            model.query(
-                model().partition_key,
-                model.hazsol_vs30_rk.startswith(f"{haz_sol_id}:"),
-                attributes_to_get=["partition_key", "hazsol_vs30_rk"],
-                consistent_read=True,
-            )
-        )
-        for item in items:
-            # Not item.delete(): that would make the item's unread version a condition.
-            model._get_connection().delete_item(item.partition_key, item.hazsol_vs30_rk)
-    return len(items)
-
-
-def v2_vs30(meta: Meta) -> float:
-    """The one vs30 that a V2 meta carries: that of all sites, or 0 where they differ or have none."""
-    values = set(meta.vs30.tolist())
-    vs30 = values.pop() if len(values) == 1 else V2_SITE_SPECIFIC_VS30
-    return vs30 if np.isfinite(vs30) else V2_SITE_SPECIFIC_VS30
-
-
-def v2_number(number: float) -> str:
-    """Write a number as it stands in V2 range keys: whole numbers without a fraction."""
-    return f"{number:g}" if number == int(number) else repr(number)
-
-
-def _frame_text(columns: dict[str, list[Any]] | None) -> str | None:
-    # 60 MB and 0.3 s, which workers do not have to take: only the end of a store of V2 tables comes here.
-    import pandas as pd
-
-    return None if columns is None else pd.DataFrame(columns).to_json()
-
-
-def asked_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Sort parts into the order in which they are stored."""
-    order: tuple[Part, ...] = ("meta", "stats", "realisations")
-    wanted = set(parts)
-    return tuple(part for part in order if part in wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NewType, get_args
 
 from hazard_store.errors import UsageError
@@ -30,6 +31,12 @@ MAX_ID_BYTES = 900
 _SHOWN_CHARACTERS = 60
 
 BIN_DEGREES = 0.5
+
+
+def parts_in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Give each of some parts once, in the order in which they are stored."""
+    wanted = set(parts)
+    return tuple(part for part in PARTS if part in wanted)
 
 
 def haz_sol_id_from_text(text: str) -> HazSolId:

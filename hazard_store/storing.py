@@ -35,7 +35,7 @@ from hazard_store.fetching import place_of
 from hazard_store.inventory import Inventory
 from hazard_store.jobs import ChunkOutcome, Progress, Silent, StoreJob, StorePlan, StoreReport, StoreRequest
 from hazard_store.ledger import META_CHUNK, CalculationRecord, Ledger
-from hazard_store.names import CURVE_PARTS, Part
+from hazard_store.names import CURVE_PARTS, Part, parts_in_order
 from hazard_store.planning import Chunk, spread_chunks
 from hazard_store.removal import remove_leftovers
 from hazard_store.settings import Settings
@@ -43,6 +43,7 @@ from hazard_store.standing import is_done, is_stored
 from hazard_store.storage.metrics import Metrics
 from hazard_store.storage.reader import Reader
 from hazard_store.stored import Place, StoredCurves
+from hazard_store.v2_meta import delete_v2_meta, write_v2_meta
 
 # When one chunk meets these, every other one would: none is tried twice, and in this process the rest are not tried.
 # The tasks of a flow find it out one by one, each with its first request.
@@ -151,7 +152,7 @@ def _plan(request: StoreRequest, checked: Checked) -> StorePlan:
         identity=job.identity,
         n_sites=len(checked.places),
         curves_per_site={part: len(kinds) for part, kinds in checked.kinds.items()},
-        parts=meta.asked_parts((*job.parts, *wanted_before)),
+        parts=parts_in_order((*job.parts, *wanted_before)),
         status="storing",
         sites=request.sites,
         parent=request.parent,
@@ -215,7 +216,7 @@ def _begin(plan: StorePlan) -> None:
     if plan.todo or plan.meta_todo:
         meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=False)
         if job.layout.is_v2:
-            meta.delete_v2_meta(job.haz_sol_id, job.settings)
+            delete_v2_meta(job.haz_sol_id, job.settings)
 
 
 def _replaced(plan: StorePlan, checked: Checked) -> StorePlan:
@@ -317,7 +318,7 @@ def _settle(
     )
     # A run that had nothing left to do finishes one that died after its last chunk: then the meta is not complete yet.
     if complete and not (stored := meta.read_meta(job.haz_sol_id, job.settings, job.layout)).complete:
-        if job.layout.is_v2 and (left_out := meta.write_v2_meta(stored, job.settings)):
+        if job.layout.is_v2 and (left_out := write_v2_meta(stored, job.settings)):
             warnings.append(f"the V2 meta item would exceed 400 KB: {', '.join(left_out)} left out of it")
         meta.mark_complete(job.haz_sol_id, job.layout, job.settings, complete=True)
     status: ledger.CalculationStatus = "complete" if complete else "failed" if failed else "storing"

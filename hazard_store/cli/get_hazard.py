@@ -96,9 +96,9 @@ def put_curves(
 
 def put_solutions(ids: list[str], vs30s: list[float]) -> int:
     """Print the solutions that have one of some vs30s, and give their number."""
-    from hazard_store import meta as meta_room
     from hazard_store.settings import Settings
     from hazard_store.v2_fetching import find_calculation
+    from hazard_store.v2_meta import v2_number, v2_vs30
 
     settings = Settings.from_environment()
     put("vs30 haz_sol_id locs")
@@ -106,7 +106,7 @@ def put_solutions(ids: list[str], vs30s: list[float]) -> int:
     for haz_sol_id in ids:
         meta = stored_meta(haz_sol_id, None)
         if meta is not None:
-            vs30, codes = meta_room.v2_vs30(meta), meta.codes
+            vs30, codes = v2_vs30(meta), meta.codes
         elif (old := find_calculation(haz_sol_id, settings)) is not None:
             vs30, codes = old.vs30, old.codes or []
         else:
@@ -114,7 +114,7 @@ def put_solutions(ids: list[str], vs30s: list[float]) -> int:
                 f"nothing is stored under {haz_sol_id!r} at stage {settings.stage}: `hazard-store status` lists what is"
             )
         if vs30 in vs30s:
-            put(f"{meta_room.v2_number(vs30)} {haz_sol_id} {','.join(codes)}")
+            put(f"{v2_number(vs30)} {haz_sol_id} {','.join(codes)}")
             number += 1
     return number
 

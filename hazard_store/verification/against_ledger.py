@@ -9,7 +9,8 @@ from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.fetching import place_of
 from hazard_store.inventory import Inventory
 from hazard_store.ledger import META_CHUNK, ChunkRecord
-from hazard_store.meta import Meta, document_digest
+from hazard_store.meta import Meta
+from hazard_store.meta_document import document_digest
 from hazard_store.names import CURVE_PARTS, ChunkId, CurvePart
 from hazard_store.planning import Chunk
 from hazard_store.standing import Standing, standing_of

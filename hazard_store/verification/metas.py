@@ -11,11 +11,13 @@ from hazard_store import meta as meta_room
 from hazard_store.errors import CorruptItemError, NotStoredError
 from hazard_store.layouts import Layout
 from hazard_store.meta import Meta
+from hazard_store.meta_document import calculation_to_document, document_to_json
 from hazard_store.names import CurvePart
 from hazard_store.oq import Calculation
 from hazard_store.settings import Settings
 from hazard_store.storage.faults import translated
 from hazard_store.storage.models import V2Meta, bind
+from hazard_store.v2_meta import v2_large_attributes, v2_vs30
 from hazard_store.verification.differences import Difference, Tally
 
 # What the file says of itself at this moment, and not what was computed.
@@ -33,8 +35,8 @@ def read_stored_meta(haz_sol_id: str, layout: Layout, settings: Settings, tally:
 
 def compare_with_file(meta: Meta, calculation: Calculation, kinds: dict[CurvePart, list[str]], tally: Tally) -> None:
     """Compare a stored document with the one that the file would give."""
-    document = meta_room.calculation_to_document(calculation, kinds)
-    expected = orjson.loads(b"".join(meta_room.document_to_json(document)))
+    document = calculation_to_document(calculation, kinds)
+    expected = orjson.loads(b"".join(document_to_json(document)))
     for name in dict.fromkeys([*expected, *meta.document]):
         if name not in _NOT_COMPARED:
             for path, want, have in unequal(name, expected.get(name), meta.document.get(name)):
@@ -59,10 +61,10 @@ def note_difference(tally: Tally, path: str, expected: object, got: object) -> N
 
 
 def _expected_v2(meta: Meta) -> dict[str, Any]:
-    attributes, _ = meta_room.v2_large_attributes(meta)
+    attributes, _ = v2_large_attributes(meta)
     return {
         "haz_sol_id": meta.haz_sol_id,
-        "vs30": meta_room.v2_vs30(meta),
+        "vs30": v2_vs30(meta),
         "imts": sorted(meta.imtls),
         "aggs": sorted(meta.kinds("stats")),
         "inv_time": meta.document["investigation_time"],

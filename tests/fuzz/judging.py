@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from hazard_store.errors import HazardStoreError
-from hazard_store.meta import calculation_to_document, document_to_json
+from hazard_store.meta_document import calculation_to_document, document_to_json
 from hazard_store.oq import Calculation, open_calculation
 from hazard_store.oq.boxes import boxes_of
 from tests.fuzz.limits import Limits

@@ -20,10 +20,11 @@ from hazard_store.deletion import delete
 from hazard_store.errors import LeaseHeldError, LeaseLostError, LedgerError
 from hazard_store.jobs import Silent, StorePlan, StoreRequest
 from hazard_store.layouts import LAYOUTS
-from hazard_store.lease import Lease, Permit, Share, held
+from hazard_store.lease import Lease, Share, held
 from hazard_store.ledger import Ledger
 from hazard_store.meta import read_meta
 from hazard_store.names import CURVE_PARTS
+from hazard_store.permit import Permit
 from hazard_store.settings import Settings
 from hazard_store.storage.connection import connect
 from hazard_store.storage.models import table_name

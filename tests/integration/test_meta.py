@@ -11,10 +11,11 @@ import pytest
 
 from hazard_store.errors import CorruptItemError
 from hazard_store.layouts import LAYOUTS
-from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta, write_v2_meta
+from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
+from hazard_store.v2_meta import write_v2_meta
 from hazard_store.verification.differences import Tally
 from hazard_store.verification.metas import compare_v2
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import orjson
 
-from hazard_store.meta import calculation_to_document, document_digest, document_to_json
+from hazard_store.meta_document import calculation_to_document, document_digest, document_to_json
 from hazard_store.oq import open_calculation
 
 

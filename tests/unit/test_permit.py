@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from hazard_store.errors import LeaseLostError, StorageError
-from hazard_store.lease import LEASE_SECS, LeaseEntry, Permit
+from hazard_store.lease import LEASE_SECS, LeaseEntry
+from hazard_store.permit import Permit
 
 OURS = "run-1"
 
