@@ -30,9 +30,6 @@ from hazard_store.storage.reader import Reader
 
 __all__ = ["CurveRow", "curves", "iter_curves", "list_calculations", "read_meta", "to_xarray"]
 
-# No store gets from its word in the meta to its first curve within this: some ten requests, one after the other.
-SAFE_SECS = 0.05
-
 COLUMNS = tuple(field.name for field in fields(CurveRow))
 
 
@@ -162,7 +159,7 @@ def _ask(
 def _of_one_content(rows: Iterator[CurveRow], meta: Meta, settings: Settings, began: float) -> Iterator[CurveRow]:
     """Give the rows, and raise behind the last one if the curves may be of two contents."""
     yield from rows
-    if not meta.complete or time.monotonic() - began < SAFE_SECS:
+    if not meta.complete or time.monotonic() - began < meta_room.QUIET_SECS:
         return
     if not meta_room.still_stands(meta, settings):
         raise StoreChangedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from hazard_store.errors import CorruptItemError
 from hazard_store.layouts import LAYOUTS
-from hazard_store.meta import Meta, delete_meta, mark_complete, read_meta, write_meta
+from hazard_store.meta import QUIET_SECS, Meta, delete_meta, mark_complete, read_meta, write_meta
 from hazard_store.names import HazSolId
 from hazard_store.settings import Settings
 from hazard_store.storage.models import CalculationMeta, V2Meta, bind
@@ -71,7 +72,9 @@ def test_the_complete_layout_answers_first(tables: Settings) -> None:
     for name, complete in (("packed+solution", False), ("list+solution", True)):
         write_meta(Meta(HazSolId("X"), LAYOUTS[name], complete, ("stats",), large_document(2, 1)), tables)
     assert read_meta("X", tables).layout is LAYOUT
+    began = time.monotonic()
     mark_complete("X", LAYOUT, tables, complete=False)
+    assert time.monotonic() - began > QUIET_SECS, "a reader that was quick would not look again"
     assert not read_meta("X", tables, LAYOUT).complete
     mark_complete("NOBODY", LAYOUT, tables, complete=False)
     assert bind(CalculationMeta, tables).count("NOBODY") == 0
