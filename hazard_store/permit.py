@@ -8,7 +8,6 @@ from collections.abc import Callable
 from hazard_store import lease
 from hazard_store.errors import LeaseLostError, StorageError
 from hazard_store.layouts import Layout
-from hazard_store.lease import Lease, LeaseEntry
 from hazard_store.settings import Settings
 
 
@@ -36,7 +35,7 @@ class Permit:
         self,
         haz_sol_id: str,
         holder: str,
-        read: Callable[[], LeaseEntry | None],
+        read: Callable[[], lease.LeaseEntry | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lost: str | None = None
@@ -50,7 +49,7 @@ class Permit:
     @classmethod
     def of(cls, haz_sol_id: str, layout: Layout, holder: str, settings: Settings) -> Permit:
         """Make one that reads the ledger's table."""
-        return cls(haz_sol_id, holder, Lease(haz_sol_id, layout, holder, settings).read)
+        return cls(haz_sol_id, holder, lease.Lease(haz_sol_id, layout, holder, settings).read)
 
     def check(self) -> None:
         """Look at the lease.
@@ -73,7 +72,7 @@ class Permit:
         if self.lost is not None:
             raise LeaseLostError(self.lost)
 
-    def _judge(self, entry: LeaseEntry | None) -> str | None:
+    def _judge(self, entry: lease.LeaseEntry | None) -> str | None:
         if entry is None or (entry.ended and entry.holder == self._holder):
             return (
                 f"run {self._holder} has no lease of {self._haz_sol_id!r}: it was cancelled or has ended, and nothing "

@@ -10,7 +10,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_TLS_INSECURE_SKIP_VERIFY, temporary_settings
 
 import tasks.storing
-from tasks.tls_once import make_tls_context
 
 API_URL = "https://prefect.example/api"
 
@@ -40,13 +39,6 @@ def test_clients_share_their_context(made: list[str | None]) -> None:
     clients = [SyncPrefectClient(API_URL) for _ in range(3)]
     assert len(made) <= 1, "those of other tests may have made it before"
     assert {verification(client) for client in clients} == {ssl.CERT_REQUIRED}
-
-
-def test_clients_find_the_one_that_was_made_before_them(made: list[str | None]) -> None:
-    make_tls_context()
-    made.clear()
-    SyncPrefectClient(API_URL)
-    assert made == []
 
 
 def test_one_that_verifies_nothing_is_no_other_clients() -> None:
